@@ -1,0 +1,71 @@
+# Two commands on a machine that has python3, make and git:
+#
+#   make train    trains examples/digits.py
+#   make test     runs the test suite
+#
+# and two for those who change the code: make lint, make bench. Each makes the virtual environment it needs, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+ARGS ?=
+
+PROJECTS := $(sort $(wildcard */pyproject.toml plugins/*/pyproject.toml))
+DISTRIBUTIONS := $(PROJECTS:/pyproject.toml=)
+SOURCES := $(wildcard */src plugins/*/src)
+PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
+EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
+
+.PHONY: train test lint format bench catalog clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make train   train examples/digits.py; options in ARGS="--max-epochs 3"'
+	@echo 'make test    run the test suite; options for pytest in ARGS="-k bus"'
+	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
+	@echo 'make format  let ruff put the sources into shape'
+	@echo 'make bench   compare the cost of a step with that of other libraries'
+	@echo 'make clean   remove the virtual environments'
+
+train: $(VENV)/installed
+	$(VENV)/bin/python examples/digits.py $(ARGS)
+
+# One thread for each process: several processes with several threads each only wait for one another.
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy --strict $(SOURCES)
+	$(VENV)/bin/pyright
+
+format: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(BENCH_VENV)/installed
+	OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python benchmarks/loop_overhead.py $(ARGS)
+
+catalog:
+	$(PYTHON) tools/make_catalog.py
+
+clean:
+	rm -rf $(VENV) $(BENCH_VENV)
+
+# The build backend comes first, so that pip builds ours without fetching it again for each; ours come in one call, so that
+# pip finds each one's siblings here and not in the registry.
+%/installed: Makefile constraints.txt $(PROJECTS)
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install $(PIP_OPTIONS) hatchling editables
+	$*/bin/python -m pip install $(PIP_OPTIONS) --no-build-isolation $(EDITABLE) $(EXTRAS)
+	touch $@
+
+$(VENV)/installed: EXTRAS = -r examples/requirements.txt
+$(VENV)/installed: examples/requirements.txt
+$(BENCH_VENV)/installed: EXTRAS = -r benchmarks/requirements.txt
+$(BENCH_VENV)/installed: benchmarks/requirements.txt
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(VENV)/bin/python -m pip install $(PIP_OPTIONS) -r requirements-dev.txt
+	touch $@

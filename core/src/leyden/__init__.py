@@ -1,0 +1,46 @@
+"""leyden: a PyTorch training library with a small core, everything else a plug-in."""
+
+from leyden.accelerator import Accelerator
+from leyden.callback import Callback
+from leyden.checkpoint_io import CheckpointIO
+from leyden.component import Component
+from leyden.data.combined import CombinedLoader
+from leyden.datamodule import DataModule
+from leyden.environment import ClusterEnvironment
+from leyden.hookspecs import hookimpl
+from leyden.hparams import AttributeDict
+from leyden.logger import Logger
+from leyden.messages import LeydenWarning
+from leyden.module import Module
+from leyden.plugins import PluginError, PluginWarning
+from leyden.precision import Precision
+from leyden.profiler import Profiler
+from leyden.progress import Progress
+from leyden.seeding import seed_everything
+from leyden.strategy import Strategy
+from leyden.trainer import Trainer
+from leyden.version import __version__
+
+__all__ = [
+    "Accelerator",
+    "AttributeDict",
+    "Callback",
+    "CheckpointIO",
+    "ClusterEnvironment",
+    "CombinedLoader",
+    "Component",
+    "DataModule",
+    "LeydenWarning",
+    "Logger",
+    "Module",
+    "PluginError",
+    "PluginWarning",
+    "Precision",
+    "Profiler",
+    "Progress",
+    "Strategy",
+    "Trainer",
+    "__version__",
+    "hookimpl",
+    "seed_everything",
+]

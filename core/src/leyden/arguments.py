@@ -1,0 +1,145 @@
+"""Checks every argument of the Trainer against one table, so that messages have one shape."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from leyden.messages import did_you_mean, listed, shown
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What one argument may be."""
+
+    expected: str
+    types: tuple[type, ...]
+    accepts: Callable[[Any], bool] = lambda _: True
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _count_or_all(value: Any) -> bool:
+    return _is_int(value) and value >= -1
+
+
+def _positive(value: Any) -> bool:
+    return _is_int(value) and value >= 1
+
+
+def _limit(value: Any) -> bool:
+    return (_is_int(value) and value >= 0) or (isinstance(value, float) and 0.0 <= value <= 1.0)
+
+
+_LIMIT = Argument("an int >= 0 (batches) or a float from 0.0 to 1.0 (a fraction)", (int, float), _limit)
+_MINIMUM = Argument("an int >= 0", (int,), lambda v: _is_int(v) and v >= 0)
+_SWITCH = Argument("True or False", (bool,))
+_DURATION = "a timedelta, a dict of its arguments or a str 'DD:HH:MM:SS'"
+
+TABLE: dict[str, Argument] = {
+    "devices": Argument(
+        "'auto', a count, a list of indices or a str such as '0,1'", (int, str, list, tuple), lambda v: not isinstance(v, bool)
+    ),
+    "num_nodes": Argument("an int >= 1", (int,), _positive),
+    "fast_dev_run": Argument("True, False or an int >= 0 (batches)", (bool, int), lambda v: v >= 0),
+    "max_epochs": Argument("an int >= 0 or -1", (int,), _count_or_all),
+    "min_epochs": _MINIMUM,
+    "max_steps": Argument("an int >= 0 or -1", (int,), _count_or_all),
+    "min_steps": _MINIMUM,
+    "max_time": Argument(_DURATION, (str, timedelta, dict)),
+    "limit_train_batches": _LIMIT,
+    "limit_val_batches": _LIMIT,
+    "limit_test_batches": _LIMIT,
+    "limit_predict_batches": _LIMIT,
+    "overfit_batches": _LIMIT,
+    "val_check_interval": Argument(
+        f"an int >= 1 (batches), a float from 0.0 to 1.0 (a fraction of an epoch) or {_DURATION}",
+        (int, float, str, timedelta, dict),
+        lambda v: (
+            (_positive(v) or 0.0 < v <= 1.0)
+            if isinstance(v, int | float) and not isinstance(v, bool)
+            else not isinstance(v, bool)
+        ),
+    ),
+    "check_val_every_n_epoch": Argument("an int >= 1 or None", (int,), _positive),
+    "num_sanity_val_steps": Argument("an int >= 0 or -1", (int,), _count_or_all),
+    "log_every_n_steps": Argument("an int >= 0", (int,), lambda v: _is_int(v) and v >= 0),
+    "enable_checkpointing": _SWITCH,
+    "enable_progress_bar": _SWITCH,
+    "enable_model_summary": _SWITCH,
+    "accumulate_grad_batches": Argument("an int >= 1", (int,), _positive),
+    "gradient_clip_val": Argument("a number > 0", (int, float), lambda v: not isinstance(v, bool) and v > 0),
+    "gradient_clip_algorithm": Argument("'norm' or 'value'", (str,), lambda v: v in ("norm", "value")),
+    "deterministic": Argument("True, False or 'warn'", (bool, str), lambda v: isinstance(v, bool) or v == "warn"),
+    "benchmark": _SWITCH,
+    "inference_mode": _SWITCH,
+    "use_distributed_sampler": _SWITCH,
+    "detect_anomaly": _SWITCH,
+    "barebones": _SWITCH,
+    "sync_batchnorm": _SWITCH,
+    "reload_dataloaders_every_n_epochs": Argument("an int >= 0", (int,), lambda v: _is_int(v) and v >= 0),
+    "default_root_dir": Argument("a path or URL", (str, os.PathLike)),
+    "enable_autolog_hparams": _SWITCH,
+    "model_registry": Argument("a str", (str,)),
+}
+
+LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "overfit_batches": (lambda v: v != 0, "use limit_train_batches and limit_val_batches"),
+    "use_distributed_sampler": (lambda v: v is False, "there is one process, so no sampler is replaced"),
+    "sync_batchnorm": (lambda v: v is True, "there is one process, so batch norm sees the whole batch"),
+    "model_registry": (lambda v: v is not None, "upload checkpoints from on_train_end"),
+}
+"""Arguments whose use is not built yet: when it is refused, and what to do instead."""
+
+
+def check(arguments: Mapping[str, Any]) -> None:
+    """Checks the Trainer's arguments; None is always the default and passes.
+
+    Raises:
+        TypeError: a value's type is wrong.
+        ValueError: a value is out of range.
+        NotImplementedError: an argument's use is not built yet.
+    """
+    for name, argument in TABLE.items():
+        value = arguments.get(name)
+        if value is None:
+            continue
+        right_type = isinstance(value, argument.types) and not (isinstance(value, bool) and bool not in argument.types)
+        if not right_type or not argument.accepts(value):
+            error = ValueError if right_type else TypeError
+            raise error(f"Trainer({name}={value!r}): expected {argument.expected}, got {shown(value)}")
+        if name in LATER and LATER[name][0](value):
+            raise NotImplementedError(f"Trainer({name}={value!r}) is not built yet; {LATER[name][1]}")
+
+
+def refuse_unknown(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuses arguments that neither core nor a plug-in knows.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for name in unknown:
+        hint = did_you_mean(name, known) or f"; its arguments: {listed(known)}"
+        raise TypeError(f"Trainer() has no argument {name!r}{hint}")
+
+
+def duration(value: Any, argument: str) -> timedelta:
+    """A ``timedelta`` from one, from a dict of its arguments, or from ``"DD:HH:MM:SS"``.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, timedelta):
+        return value
+    try:
+        if isinstance(value, dict):
+            return timedelta(**value)
+        days, hours, minutes, seconds = (int(part) for part in value.split(":"))
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError(f"Trainer({argument}={value!r}): expected {_DURATION}, got {shown(value)}") from None

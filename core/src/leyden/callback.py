@@ -1,0 +1,54 @@
+"""What one wants to happen beside training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from leyden.component import Component
+from leyden.hookspecs import Hooks
+
+if TYPE_CHECKING:
+    from leyden.module import Module
+    from leyden.trainer import Trainer
+
+
+class Callback(Hooks, Component):
+    """Answers hooks; override those of :class:`leyden.hookspecs.Hooks` that you need.
+
+    A method that is not overridden costs a run nothing. Any object with a hook's name among its methods is a callback;
+    this class adds state that checkpoints keep.
+    """
+
+    group = "leyden.callbacks"
+    kind = "callback"
+
+    role: ClassVar[str] = ""
+    """Which of the Trainer's ``enable_*`` switches it answers: ``"checkpointing"``, ``"progress_bar"``, ``"model_summary"``."""
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint; unique among the stateful callbacks of a run.
+
+        A class of which several instances make sense overrides it, adding the options that tell them apart.
+        """
+        return type(self).__qualname__
+
+    def state_dict(self) -> dict[str, Any]:
+        """State to keep in checkpoints: tensors, numbers, strings, lists and dicts. Empty means none."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave."""
+
+    def resolve_checkpoint(self, which: str) -> str | None:
+        """The path that ``ckpt_path="best"`` or ``"last"`` stands for, if this callback knows; the first answer is taken."""
+        return None
+
+    def validate_run(self, trainer: Trainer, module: Module) -> None:
+        """Called once before training, after the sanity check, to refuse what cannot work.
+
+        ``trainer.metrics.known_keys()`` then holds every key that validation logged.
+
+        Raises:
+            ValueError: for instance a monitor that nobody logs.
+        """

@@ -1,0 +1,103 @@
+"""Gathers what a checkpoint holds."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from leyden.checkpoint.plain import NotPlain, plain, plain_items
+from leyden.messages import LeydenWarning, listed
+from leyden.version import __version__
+
+if TYPE_CHECKING:
+    from leyden.callback import Callback
+    from leyden.hparams import HyperparametersMixin
+    from leyden.trainer import Trainer
+
+FORMAT = 1
+
+
+def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
+    """The checkpoint of a run as it stands; every process calls it.
+
+    Keys are Lightning's where it has them: ``epoch``, ``global_step``, ``state_dict``, ``optimizer_states``,
+    ``lr_schedulers``, ``callbacks``, ``hyper_parameters``, ``hparams_name``. The rest is ``leyden``: the format, the version,
+    the counters and the precision's state.
+
+    Args:
+        trainer: the run.
+        weights_only: leaves out what only training needs.
+
+    Raises:
+        TypeError: a callback's state, or what a hook added, is not plain data.
+    """
+    module = trainer.module
+    if module is None:
+        raise RuntimeError("there is nothing to save: no module was given to this Trainer yet")
+    checkpoint: dict[str, Any] = {
+        "epoch": trainer.progress.epoch,
+        "global_step": trainer.progress.global_step,
+        "state_dict": trainer.strategy.module_state(module),
+        "leyden": {"format": FORMAT, "version": __version__, "progress": trainer.progress.state_dict()},
+    }
+    _add_hyperparameters(checkpoint, module, "hyper_parameters", "hparams_name")
+    if trainer.datamodule is not None:
+        _add_hyperparameters(checkpoint, trainer.datamodule, "datamodule_hyper_parameters", "datamodule_hparams_name")
+    if not weights_only:
+        checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
+        checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        precision = trainer.precision.state_dict()
+        if precision:
+            checkpoint["leyden"]["precision"] = precision
+        checkpoint["callbacks"] = {key: callback.state_dict() for key, callback in stateful(trainer).items()}
+        if trainer.datamodule is not None:
+            state = trainer.datamodule.state_dict()
+            if state:
+                checkpoint[type(trainer.datamodule).__qualname__] = state
+    trainer.bus.hook.on_save_checkpoint(trainer=trainer, module=module, checkpoint=checkpoint)
+    try:
+        # Weights are tensors already, and of any nesting that a strategy likes.
+        return {key: value if key == "state_dict" else plain(value, key) for key, value in checkpoint.items()}
+    except NotPlain as error:
+        raise TypeError(
+            f"a checkpoint holds tensors, numbers, strings, lists and dicts only, but {error}; save what it is made of instead"
+        ) from None
+
+
+def stateful(trainer: Trainer) -> dict[str, Callback]:
+    """The callbacks that have state, by key.
+
+    Raises:
+        ValueError: two of them have the same key.
+    """
+    from leyden.callback import Callback
+
+    found: dict[str, Callback] = {}
+    for callback in trainer.callbacks:
+        if not isinstance(callback, Callback) or not callback.state_dict():
+            continue
+        key = callback.state_key
+        if key in found:
+            raise ValueError(
+                f"two callbacks of class {type(callback).__qualname__} have the same state_key {key!r}, so a checkpoint "
+                f"could keep one of them only; override state_key, adding the options that tell them apart"
+            )
+        found[key] = callback
+    return found
+
+
+def _add_hyperparameters(checkpoint: dict[str, Any], owner: HyperparametersMixin, key: str, name_key: str) -> None:
+    if not owner.hparams:
+        return
+    kept, left_out = plain_items(owner.hparams)
+    checkpoint[key] = kept
+    if owner._hparams_name:
+        checkpoint[name_key] = owner._hparams_name
+        checkpoint[name_key.replace("name", "type")] = owner._hparams_type
+    if left_out:
+        warnings.warn(
+            f"{type(owner).__name__}: hyperparameters {listed(left_out)} are not plain data and are not in the checkpoint; "
+            f"pass them to load_from_checkpoint(), and silence this with save_hyperparameters(ignore=[{listed(left_out)}])",
+            LeydenWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,1 @@
+"""Loaders, batches and their way to the device."""

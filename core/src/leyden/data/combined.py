@@ -1,0 +1,102 @@
+"""Several training loaders read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from leyden.data.loaders import INFINITE, is_loader, length_of
+from leyden.messages import did_you_mean, listed
+
+_LENGTHS: dict[str, Callable[[list[int | float]], int | float]] = {
+    "min_size": min,
+    "max_size": max,
+    "max_size_cycle": max,
+    "sequential": sum,
+}
+
+
+class CombinedLoader:
+    """Reads a list or dict of loaders, nested as the user likes; a batch has the same nesting.
+
+    Modes: ``min_size`` ends with the shortest; ``max_size_cycle`` ends with the longest and starts the others over;
+    ``max_size`` ends with the longest and gives None for those that ended; ``sequential`` reads one after the other and
+    gives ``(batch, batch_idx, dataloader_idx)``.
+    """
+
+    def __init__(self, iterables: Any, mode: str = "min_size") -> None:
+        """Takes the loaders.
+
+        Args:
+            iterables: a list, tuple or dict of loaders, or of such.
+            mode: ``"min_size"``, ``"max_size"``, ``"max_size_cycle"`` or ``"sequential"``.
+
+        Raises:
+            ValueError: there is no such mode.
+        """
+        if mode not in _LENGTHS:
+            raise ValueError(f"mode={mode!r}: expected one of {listed(_LENGTHS)}{did_you_mean(mode, _LENGTHS)}")
+        self.iterables = iterables
+        self.mode = mode
+
+    @property
+    def flattened(self) -> list[Any]:
+        """The loaders, in order."""
+        found: list[Any] = []
+        _map(self.iterables, found.append)
+        return found
+
+    def __len__(self) -> int:
+        """Batches in an epoch.
+
+        Raises:
+            TypeError: a loader that decides it does not know its length.
+        """
+        length = _LENGTHS[self.mode]([length_of(loader) for loader in self.flattened])
+        if length == INFINITE:
+            raise TypeError("a loader of this CombinedLoader does not say how many batches it has")
+        return int(length)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.mode == "sequential":
+            for dataloader_idx, loader in enumerate(self.flattened):
+                for batch_idx, batch in enumerate(loader):
+                    yield batch, batch_idx, dataloader_idx
+            return
+        loaders = self.flattened
+        iterators = [iter(loader) for loader in loaders]
+        ended = [False] * len(loaders)
+        while True:
+            values: list[Any] = []
+            for index, iterator in enumerate(iterators):
+                try:
+                    values.append(next(iterator))
+                    continue
+                except StopIteration:
+                    ended[index] = True
+                if self.mode == "min_size" or all(ended):
+                    return
+                values.append(None)
+                if self.mode == "max_size_cycle":
+                    iterators[index] = iter(loaders[index])
+                    values[-1] = next(iterators[index], None)
+            yield _filled(self.iterables, values)
+
+
+def _map(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Applies ``function`` to each loader of a nesting."""
+    if isinstance(value, Mapping):
+        return {key: _map(item, function) for key, item in value.items()}
+    if isinstance(value, tuple) or (isinstance(value, list) and not _is_batches(value)):
+        return type(value)(_map(item, function) for item in value)
+    return function(value)
+
+
+def _filled(iterables: Any, values: list[Any]) -> Any:
+    """The nesting of ``iterables`` with ``values`` in the places of the loaders, in order."""
+    remaining = iter(values)
+    return _map(iterables, lambda _: next(remaining))
+
+
+def _is_batches(value: list[Any]) -> bool:
+    return not any(is_loader(item) or isinstance(item, Mapping) for item in value)

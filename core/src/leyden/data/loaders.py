@@ -1,0 +1,208 @@
+"""Where batches come from, and how many of them an epoch reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from leyden.datamodule import DataModule
+from leyden.messages import shown
+from leyden.module import Module
+from leyden.seeding import WORKERS_VARIABLE, worker_init
+
+INFINITE = float("inf")
+
+
+@dataclass
+class Loader:
+    """Batches of one kind, limited as the Trainer's arguments say."""
+
+    iterable: Any
+    length: int | float
+    """Batches an epoch reads; infinite where the iterable does not know its length and no count limits it."""
+
+    whole: int | float
+    """Batches the iterable has, infinite if unknown."""
+
+    reliable: bool
+    """Whether the length is certain, so that the last batch is known without reading one ahead."""
+
+    name: str | None = None
+    """The key under which the user gave it, if any."""
+
+
+def source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> tuple[Any, str]:
+    """What the user gave for a stage, from the first of: the argument, the data module, the module.
+
+    Args:
+        stage: ``"train"``, ``"val"``, ``"test"`` or ``"predict"``.
+        given: the argument of ``fit`` and its like, or None.
+        datamodule: the data module of the run.
+        module: the module of the run.
+
+    Returns:
+        The loaders, None if there are none, and where they come from, for messages.
+    """
+    if given is not None:
+        return given, "train_dataloaders" if stage == "train" else f"{stage}_dataloaders" if stage == "val" else "dataloaders"
+    method = f"{stage}_dataloader"
+    for owner, base in ((datamodule, DataModule), (module, Module)):
+        if owner is not None and has_loader(owner, method, base):
+            return getattr(owner, method)(), f"{type(owner).__name__}.{method}()"
+    return None, method
+
+
+def has_loader(owner: object, method: str, base: type) -> bool:
+    """Whether ``owner`` has the loader method itself, on its class or on the object."""
+    own = getattr(owner, method, None)
+    return own is not None and getattr(own, "__func__", own) is not getattr(base, method, None)
+
+
+def is_loader(value: Any) -> bool:
+    """Whether ``value`` is an iterable of batches rather than one batch.
+
+    A list of tensors, or of tuples or dicts of tensors, is an iterable of batches; a list of such lists is ambiguous no
+    longer: its elements hold batches, so it is several loaders.
+    """
+    if isinstance(value, DataLoader):
+        return True
+    if isinstance(value, Tensor | str | bytes | Mapping | tuple) or not isinstance(value, Iterable):
+        return False
+    if isinstance(value, list):
+        return bool(value) and not _is_leaf(value[0])
+    return True
+
+
+def _is_leaf(value: Any) -> bool:
+    # What a list must hold for the list to be one batch: tensors or numbers, not things that hold tensors.
+    return isinstance(value, int | float | str) or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def several(value: Any) -> bool:
+    """Whether ``value`` is a list, tuple or dict of loaders."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(_holds_batches(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return bool(value) and all(_holds_batches(item) for item in value)
+    return False
+
+
+def _holds_batches(value: Any) -> bool:
+    # A list element that is itself a list of tensors is a batch; one that is a list of batches is a loader.
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, tuple | list | Mapping) for item in value)
+    return several(value) if isinstance(value, Mapping | tuple) else is_loader(value)
+
+
+def length_of(iterable: Any) -> int | float:
+    """The number of batches, infinite if the iterable does not say."""
+    if (
+        isinstance(iterable, DataLoader)
+        and isinstance(iterable.dataset, IterableDataset)
+        and not isinstance(iterable.dataset, Sized)
+    ):
+        return INFINITE
+    try:
+        return len(iterable)
+    except (TypeError, NotImplementedError):
+        return INFINITE
+
+
+def limited(iterable: Any, limit: float, argument: str, where: str, name: str | None = None) -> Loader:
+    """One loader under a limit.
+
+    Args:
+        iterable: the batches.
+        limit: a whole number of batches, or a fraction from 0.0 to 1.0 of them.
+        argument: the Trainer's argument that the limit comes from, for messages.
+        where: where the loader comes from, for messages.
+        name: the key under which the user gave it.
+
+    Raises:
+        TypeError: it is not an iterable of batches.
+        ValueError: a fraction of an unknown length, or of so few batches that none is left.
+    """
+    if not isinstance(iterable, Iterable) or isinstance(iterable, Tensor | str | bytes | Mapping):
+        raise TypeError(f"{where}: expected a DataLoader or an iterable of batches, got {shown(iterable)}")
+    whole = length_of(iterable)
+    reliable = isinstance(iterable, Sequence) or (
+        isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
+    )
+    if isinstance(limit, int):
+        return Loader(iterable, min(whole, limit), whole, reliable, name)
+    if limit in (0.0, 1.0):
+        return Loader(iterable, whole if limit else 0, whole, reliable, name)
+    if whole == INFINITE:
+        raise ValueError(f"{argument}={limit}: {where} does not say how many batches it has; pass a whole number of batches")
+    length = int(whole * limit)
+    if not length and whole:
+        raise ValueError(
+            f"{argument}={limit}: a fraction of {limit} of the {int(whole)} batches of {where} is none; "
+            f"pass at least {1 / whole:.3g}, or a whole number of batches"
+        )
+    return Loader(iterable, length, whole, reliable, name)
+
+
+def evaluation_loaders(given: Any, limit: float, argument: str, where: str) -> list[Loader]:
+    """One Loader for each of the loaders given, in order."""
+    if isinstance(given, Mapping):
+        return [limited(value, limit, argument, f"{where}[{key!r}]", str(key)) for key, value in given.items()]
+    if several(given):
+        return [limited(value, limit, argument, f"{where}[{index}]") for index, value in enumerate(given)]
+    return [limited(given, limit, argument, where)]
+
+
+def seed_workers(loaders: Iterable[Any]) -> None:
+    """Gives loaders without a ``worker_init_fn`` one that seeds each worker, if ``seed_everything(workers=True)`` asked."""
+    if os.environ.get(WORKERS_VARIABLE) == "1":
+        for loader in loaders:
+            if isinstance(loader, DataLoader) and loader.num_workers and loader.worker_init_fn is None:
+                loader.worker_init_fn = worker_init
+
+
+def set_epoch(iterable: Any, epoch: int) -> None:
+    """Tells samplers that shuffle by epoch, as ``DistributedSampler`` does, which one it is."""
+    for owner in (
+        getattr(iterable, "sampler", None),
+        getattr(getattr(iterable, "batch_sampler", None), "sampler", None),
+        iterable,
+    ):
+        setter = getattr(owner, "set_epoch", None)
+        if callable(setter):
+            setter(epoch)
+            return
+
+
+Transfer = Callable[[Any], Any]
+
+
+def counted(batches: Iterator[Any], length: int | float) -> Iterator[tuple[Any, bool]]:
+    """Pairs of a batch and whether it is the last of ``length``; nothing is read ahead."""
+    index = 0
+    while index < length:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        index += 1
+        yield batch, index == length
+        del batch  # freed before the next one is read
+
+
+def read_ahead(batches: Iterator[Any], length: int | float) -> Iterator[tuple[Any, bool]]:
+    """As :func:`counted`, reading one batch ahead: for unknown lengths, and so that a copy to the device overlaps a step."""
+    if length == 0:
+        return
+    nothing = object()
+    ready = next(batches, nothing)
+    index = 0
+    while ready is not nothing:
+        index += 1
+        following = next(batches, nothing) if index < length else nothing
+        yield ready, following is nothing
+        ready = following

@@ -1,0 +1,54 @@
+"""The way of a batch from its loader to the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from leyden.data.loaders import Loader, counted, read_ahead
+from leyden.datamodule import DataModule
+from leyden.module import Module, is_overridden
+
+_METHODS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+def bind_transfer(module: Module, datamodule: DataModule | None, device: torch.device) -> Callable[[Any, int], Any] | None:
+    """The function of ``(batch, dataloader_idx)`` that brings a batch to the device.
+
+    The data module's transfer methods replace the module's. None where batches can be used as they come: on the CPU, with
+    no method overridden.
+    """
+    chosen: dict[str, Callable[..., Any]] = {}
+    overridden = False
+    for name in _METHODS:
+        chosen[name] = getattr(module, name)
+        overridden |= is_overridden(name, module, Module)
+        if datamodule is not None and is_overridden(name, datamodule, DataModule):
+            chosen[name] = getattr(datamodule, name)
+            overridden = True
+    if not overridden and device.type == "cpu":
+        return None
+    before, move, after = (chosen[name] for name in _METHODS)
+
+    def transfer(batch: Any, dataloader_idx: int) -> Any:
+        return after(move(before(batch, dataloader_idx), device, dataloader_idx), dataloader_idx)
+
+    return transfer
+
+
+def batches(
+    loader: Loader, transfer: Callable[[Any, int], Any] | None, device: torch.device, dataloader_idx: int = 0
+) -> Iterator[tuple[Any, bool]]:
+    """Pairs of a batch on the device and whether it is the last, for one epoch of one loader.
+
+    One batch is read ahead where the length is not certain, and where a copy to the device can overlap the step before.
+    """
+    iterator = iter(loader.iterable)
+    if transfer is not None:
+        found = transfer
+        iterator = (found(batch, dataloader_idx) for batch in iterator)
+    if loader.reliable and device.type == "cpu":
+        return counted(iterator, loader.length)
+    return read_ahead(iterator, loader.length)

@@ -1,0 +1,70 @@
+"""The loaders of each stage of a run, under the Trainer's limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from leyden.data.combined import CombinedLoader
+from leyden.data.loaders import Loader, evaluation_loaders, limited, seed_workers, several, source
+from leyden.module import Module
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
+
+
+def load_train(trainer: Trainer) -> Loader:
+    """Asks for the training loader of a run.
+
+    Raises:
+        ValueError: there is none, or it is empty.
+    """
+    assert trainer.module is not None
+    given, where = source("train", trainer.given_train, trainer.datamodule, trainer.module)
+    if given is None:
+        raise ValueError(
+            f"there is nothing to train on: pass train_dataloaders or datamodule to fit(), or define "
+            f"{type(trainer.module).__name__}.train_dataloader()"
+        )
+    trainer.train_dataloader = given
+    if several(given):
+        given = CombinedLoader(given, "max_size_cycle")
+    trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
+    if not trainer.train_loader.length and trainer.limit_train_batches:
+        raise ValueError(f"{where} is empty: it has no batch to train on")
+    trainer.num_training_batches = trainer.train_loader.length
+    seed_workers(given.flattened if isinstance(given, CombinedLoader) else [given])
+    return trainer.train_loader
+
+
+def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
+    """Asks for the validation loaders of a fit; empty if there are none."""
+    given, where = source("val", trainer.given_val, trainer.datamodule, module)
+    if given is None:
+        return []
+    trainer.val_dataloaders = given
+    loaders = evaluation_loaders(given, trainer.limit_val_batches, "limit_val_batches", where)
+    trainer.num_val_batches = [loader.length for loader in loaders]
+    seed_workers(loader.iterable for loader in loaders)
+    return loaders
+
+
+def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Module) -> list[Loader]:
+    """Asks for the loaders of validate, test or predict.
+
+    Raises:
+        ValueError: there are none, or one is empty.
+    """
+    given, where = source(short, dataloaders, trainer.datamodule, module)
+    if given is None:
+        raise ValueError(
+            f"there is no data: pass dataloaders or datamodule to {trainer.stage}(), or define "
+            f"{type(module).__name__}.{short}_dataloader()"
+        )
+    setattr(trainer, f"{short}_dataloaders", given)
+    argument = f"limit_{short}_batches"
+    loaders = evaluation_loaders(given, getattr(trainer, argument), argument, where)
+    for loader in loaders:
+        if not loader.length and getattr(trainer, argument):
+            raise ValueError(f"{where} is empty: it has no batch to {trainer.stage}")
+    seed_workers(loader.iterable for loader in loaders)
+    return loaders

@@ -1,0 +1,244 @@
+"""Training: epochs, batches, validation when due, and when to stop."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from leyden.data.loaders import INFINITE, Loader, set_epoch
+from leyden.data.source import batches, bind_transfer
+from leyden.data.stages import load_train, load_validation
+from leyden.loops.closure_step import ClosureStep
+from leyden.loops.evaluate import EvaluateLoop
+from leyden.loops.manual_step import ManualStep
+from leyden.loops.step import TrainStep
+from leyden.messages import LeydenWarning
+from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
+from leyden.module import Module
+
+if TYPE_CHECKING:
+    from leyden.optim.schedulers import Schedulers
+    from leyden.trainer import Trainer
+
+
+def make_step(trainer: Trainer, module: Module) -> TrainStep | ManualStep:
+    """How this run trains on one batch.
+
+    Raises:
+        ValueError: there are several optimizers and optimization is automatic.
+    """
+    if not module.automatic_optimization:
+        return ManualStep(trainer, module)
+    if len(trainer.optimizers) > 1:
+        raise ValueError(
+            f"{type(module).__name__}.configure_optimizers returned {len(trainer.optimizers)} optimizers; automatic optimization "
+            f"steps one: set self.automatic_optimization = False in __init__ and step them in training_step"
+        )
+    if trainer.optimizers and ClosureStep.is_needed(trainer.optimizers[0], module):
+        return ClosureStep(trainer, module)
+    return TrainStep(trainer, module)
+
+
+class FitLoop:
+    """The loop of ``Trainer.fit``."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        module: Module,
+        loader: Loader,
+        validation: EvaluateLoop | None,
+        step: TrainStep | ManualStep,
+        schedulers: Schedulers,
+    ) -> None:
+        self.trainer = trainer
+        self.module = module
+        self.loader = loader
+        self.validation = validation
+        self.step = step
+        self.schedulers = schedulers
+        self.progress = trainer.progress
+        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device)
+        self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
+        self.validate_every = self._validation_interval()
+        self.last_validation = time.monotonic()
+        self.epoch_validations = 0
+        self.warned_length = False
+
+    def run(self) -> None:
+        """Trains until a limit is reached or ``trainer.should_stop`` is set."""
+        trainer, module, progress = self.trainer, self.module, self.progress
+        hook = trainer.bus.hook
+        trainer.metrics.enter(TRAIN_EPOCH)
+        hook.on_train_start(trainer=trainer, module=module)
+        while not self._done():
+            set_epoch(self.loader.iterable, progress.epoch)
+            self._run_epoch()
+            self._end_epoch()
+            self._reload()
+        trainer.metrics.enter(None)
+        hook.on_train_end(trainer=trainer, module=module)
+
+    def _run_epoch(self) -> None:
+        trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
+        calls, device = trainer.bus.calls, trainer.strategy.device
+        batch_idx, skipped = progress.batch, progress.batch
+        if not batch_idx:
+            metrics.enter(TRAIN_EPOCH)
+            trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
+        forward_backward, update, schedulers = step.forward_backward, step.update, self.schedulers
+        log_every, every_step, is_last = trainer.log_every_n_steps, schedulers.step, False
+        metrics.enter(TRAIN_BATCH)
+
+        for batch, is_last in batches(self.loader, self.transfer, device):
+            if skipped:  # done before the checkpoint from which this run resumed
+                skipped -= 1
+                continue
+            metrics.batch, metrics.batch_size = batch, None
+            for hook in calls.on_train_batch_start:
+                if hook(trainer, module, batch, batch_idx) == -1:
+                    skipped = -1
+            if skipped:
+                break
+            trainer.is_last_batch = is_last
+
+            outputs = forward_backward(batch, batch_idx, is_last)
+            stepped = update()
+            if stepped and every_step:
+                schedulers.advance(every_step, progress.global_step)
+            if is_last and schedulers.epoch:
+                schedulers.advance(schedulers.epoch, progress.epoch + 1)
+            progress.batch = batch_idx = batch_idx + 1
+            progress.total_batches += 1
+
+            for hook in calls.on_train_batch_end:
+                hook(trainer, module, outputs, batch, batch_idx - 1)
+            if stepped and log_every and progress.global_step % log_every == 0:
+                trainer.log_record(metrics.step_record())
+            del batch, outputs  # freed before the next batch is read
+            metrics.batch = None
+
+            if self.validation is not None and self._validation_due(is_last):
+                self._validate()
+            if stepped and schedulers.step_plateau:
+                schedulers.advance(schedulers.step_plateau, progress.global_step)
+            may_stop = trainer.should_stop or progress.global_step == trainer.max_steps or self.deadline is not None
+            if may_stop and self._stop_inside_epoch():
+                break
+        metrics.batch = None
+        if not is_last and skipped == 0 and not self._stop_inside_epoch():
+            self._ended_early(batch_idx)
+        if step.window:
+            step.flush()
+
+    def _end_epoch(self) -> None:
+        trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
+        if not progress.batch and self.loader.length:
+            warnings.warn(f"epoch {progress.epoch} trained on no batch", LeydenWarning, stacklevel=2)
+        progress.epoch_ended = True
+        metrics.enter(TRAIN_EPOCH)
+        [results] = metrics.reduce_epoch(TRAIN_BATCH)  # before the hook, so that it finds this epoch's values
+        trainer.bus.hook.on_train_epoch_end(trainer=trainer, module=module)
+        if self.schedulers.epoch_plateau:
+            self.schedulers.advance(self.schedulers.epoch_plateau, progress.epoch + 1)
+        results.update(*metrics.reduce_epoch(TRAIN_EPOCH))
+        wanted = metrics.to_loggers(TRAIN_BATCH, TRAIN_EPOCH)
+        trainer.log_record({key: value for key, value in results.items() if key in wanted})
+        metrics.reset(TRAIN_BATCH, TRAIN_EPOCH)
+        progress.next_epoch()
+
+    def _reload(self) -> None:
+        """Asks for new loaders when ``reload_dataloaders_every_n_epochs`` says so."""
+        every = self.trainer.reload_dataloaders_every_n_epochs
+        if not every or self.progress.epoch % every:
+            return
+        self.loader = load_train(self.trainer)
+        if self.validation is not None:
+            self.validation.loaders = load_validation(self.trainer, self.module)
+
+    # ---- when to stop ----
+
+    def _done(self) -> bool:
+        trainer, progress = self.trainer, self.progress
+        if trainer.max_epochs != -1 and progress.epoch >= trainer.max_epochs:
+            return True
+        return self._stop_inside_epoch()
+
+    def _stop_inside_epoch(self) -> bool:
+        trainer, progress = self.trainer, self.progress
+        if trainer.max_steps != -1 and progress.global_step >= trainer.max_steps:
+            return True
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            trainer.should_stop = True
+        if not trainer.should_stop:
+            return False
+        epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= self.loader.length else 0)
+        return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
+
+    def _ended_early(self, done: int) -> None:
+        """The loader gave fewer batches than it said, so that nothing told the last one apart."""
+        if self.loader.length != INFINITE and not self.warned_length:
+            self.warned_length = True
+            warnings.warn(
+                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {done}; "
+                f"every epoch trains what it gives",
+                LeydenWarning,
+                stacklevel=2,
+            )
+        if self.schedulers.epoch:
+            self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
+        if done and self.validation is not None and self._validation_due(True):
+            self._validate()
+
+    # ---- validation ----
+
+    def _validation_interval(self) -> int | float:
+        """Batches between validations; infinite for once at the end of an epoch, or by time."""
+        trainer = self.trainer
+        interval = trainer.val_check_interval
+        if trainer.val_check_seconds is not None:
+            return INFINITE
+        if isinstance(interval, int):
+            if trainer.check_val_every_n_epoch is not None and interval > self.loader.length:
+                raise ValueError(
+                    f"val_check_interval={interval} is more than the {int(self.loader.length)} batches of an epoch; "
+                    f"use at most {int(self.loader.length)}, or check_val_every_n_epoch=None to count across epochs"
+                )
+            return interval
+        if interval == 1.0:
+            return INFINITE
+        if self.loader.length == INFINITE:
+            raise ValueError(
+                f"val_check_interval={interval} is a fraction, but the training loader does not say how many batches it has; "
+                f"pass a whole number of batches, or 1.0 for the end of each epoch"
+            )
+        return max(1, int(self.loader.length * interval))
+
+    def _validation_due(self, is_last: bool) -> bool:
+        trainer, progress, every = self.trainer, self.progress, self.validate_every
+        across_epochs = trainer.check_val_every_n_epoch is None
+        if not across_epochs and (progress.epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]  # not None here
+            return False
+        if trainer.should_stop and self._stop_inside_epoch():
+            return True
+        if trainer.val_check_seconds is not None:
+            return time.monotonic() - self.last_validation >= trainer.val_check_seconds
+        if every == INFINITE:
+            return is_last
+        return (progress.total_batches if across_epochs else progress.batch) % every == 0
+
+    def _validate(self) -> None:
+        trainer, module, metrics = self.trainer, self.module, self.trainer.metrics
+        assert self.validation is not None
+        module.on_validation_model_zero_grad()
+        trainer.validating = True
+        try:
+            self.validation.run()
+        finally:
+            trainer.validating = False
+        self.last_validation = time.monotonic()
+        self.epoch_validations += 1
+        if self.schedulers.validation:
+            self.schedulers.advance(self.schedulers.validation, self.epoch_validations)
+        metrics.enter(TRAIN_BATCH)

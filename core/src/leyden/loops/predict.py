@@ -1,0 +1,64 @@
+"""Prediction: every batch of every loader once, its outputs kept on the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from leyden.data.loaders import Loader
+from leyden.data.source import batches, bind_transfer
+from leyden.data.transfer import apply_to_tensors
+from leyden.loops.evaluate import evaluation_mode
+from leyden.loops.signature import bind_step
+from leyden.module import Module
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
+
+
+class PredictLoop:
+    """Runs ``predict_step``."""
+
+    def __init__(self, trainer: Trainer, module: Module, loaders: list[Loader], inference_mode: bool, keep: bool) -> None:
+        """Binds what the batches need; ``keep`` says whether predictions are returned."""
+        self.trainer = trainer
+        self.module = module
+        self.loaders = loaders
+        self.keep = keep
+        self.several = len(loaders) > 1
+        self.step = bind_step(trainer, module, "predict_step", several=self.several)
+        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device)
+        self.no_gradients = torch.inference_mode if inference_mode else torch.no_grad
+
+    def run(self) -> list[list[Any]]:
+        """Predicts; returns for each loader the outputs by batch, empty lists if they are not kept."""
+        trainer, module = self.trainer, self.module
+        hook = trainer.bus.hook
+        with evaluation_mode(module, "predict"), self.no_gradients():
+            hook.on_predict_start(trainer=trainer, module=module)
+            hook.on_predict_epoch_start(trainer=trainer, module=module)
+            results = [self._run_loader(loader, index) for index, loader in enumerate(self.loaders)]
+            hook.on_predict_epoch_end(trainer=trainer, module=module)
+            hook.on_predict_end(trainer=trainer, module=module)
+        return results
+
+    def _run_loader(self, loader: Loader, dataloader_idx: int) -> list[Any]:
+        trainer, module = self.trainer, self.module
+        calls = trainer.bus.calls
+        kept: list[Any] = []
+        for batch_idx, (batch, _) in enumerate(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)):
+            for hook in calls.on_predict_batch_start:
+                hook(trainer, module, batch, batch_idx, dataloader_idx)
+            outputs = self.step(batch, batch_idx, dataloader_idx) if self.several else self.step(batch, batch_idx)
+            for hook in calls.on_predict_batch_end:
+                hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+            if self.keep:
+                kept.append(apply_to_tensors(outputs, _to_cpu))
+            del batch, outputs  # freed before the next batch is read
+        return kept
+
+
+def _to_cpu(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value.to("cpu")

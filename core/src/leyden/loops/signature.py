@@ -1,0 +1,57 @@
+"""Binds a step function to the arguments it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from leyden.module import Module
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
+
+
+def bind_step(trainer: Trainer, module: Module, name: str, *, several: bool = False) -> Callable[..., Any]:
+    """The callable that runs a step function each batch, in the run's strategy, precision and profiler.
+
+    Args:
+        trainer: the run.
+        module: whose step function.
+        name: ``"training_step"`` and so on.
+        several: whether ``dataloader_idx`` is passed.
+
+    Returns:
+        A function of ``(batch, batch_idx)``, and of ``dataloader_idx`` with ``several``; it is the bound method itself where
+        that takes those arguments and nothing surrounds it.
+
+    Raises:
+        TypeError: the step function needs other arguments.
+    """
+    step = trainer.strategy.wrap_step(module, name)
+    step = trainer.precision.wrap_step(step, trainer.strategy.device.type)
+    step = trainer.profiler.wrap(step, f"[Module]{type(module).__qualname__}.{name}")
+    wanted = ("batch", "batch_idx", "dataloader_idx") if several else ("batch", "batch_idx")
+    method = getattr(module, name)
+    parameters = list(inspect.signature(method).parameters.values())
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return step
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(required) > len(wanted) or keyword:
+        shape = f"{name}(self, {', '.join(wanted)})"
+        hint = (
+            ""
+            if several or not any(p.name == "dataloader_idx" for p in required)
+            else "; there is one loader, so give dataloader_idx a default"
+        )
+        raise TypeError(f"{type(module).__name__}.{name}{inspect.signature(method)} does not fit: write {shape}{hint}")
+    if len(positional) >= len(wanted):
+        return step
+    count = len(positional)
+
+    def call(*values: Any) -> Any:
+        return step(*values[:count])
+
+    return call

@@ -1,0 +1,1 @@
+"""What log() keeps, and how it becomes records."""

@@ -1,0 +1,354 @@
+"""What log() keeps: the latest value of each key and its sum over the epoch, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leyden.data.batch_size import UnknownBatchSize, batch_size_of
+from leyden.messages import listed, shown
+from leyden.metrics.values import to_floats
+from leyden.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Context:
+    """A kind of moment of a run, as far as logging is concerned."""
+
+    name: str
+    on_step: bool
+    """The default of ``on_step``; ``on_epoch``'s is the opposite."""
+
+    per_batch: bool
+    """Whether there is a batch, and so a step value."""
+
+
+TRAIN_BATCH = Context("a training batch", on_step=True, per_batch=True)
+TRAIN_EPOCH = Context("a training epoch", on_step=False, per_batch=False)
+EVAL_BATCH = Context("an evaluation batch", on_step=False, per_batch=True)
+EVAL_EPOCH = Context("an evaluation", on_step=False, per_batch=False)
+
+_REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
+               torch.mean: "mean", torch.sum: "sum", torch.min: "min", torch.max: "max",
+               sum: "sum", min: "min", max: "max"}  # fmt: skip
+
+
+class Entry:
+    """One key in one kind of moment."""
+
+    __slots__ = ("bar", "count", "enable_graph", "key_epoch", "key_step", "local", "name", "on_epoch", "on_step", "options",
+                 "reduction", "seen", "to_logger", "total", "value", "weight")  # fmt: skip
+
+    def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduction: str) -> None:
+        self.name = name
+        self.options = options
+        self.bar, logger, _, _, _, self.enable_graph, _, self.local = options
+        self.to_logger = logger is not False
+        self.on_step = on_step
+        self.on_epoch = on_epoch
+        self.reduction = reduction
+        both = on_step and on_epoch
+        self.key_step = f"{name}_step" if both else name
+        self.key_epoch = f"{name}_epoch" if both else name
+        self.value: Any = None
+        self.seen = -1  # the log() count of the last value, to tell fresh values from those already recorded
+        self.reset()
+
+    def reset(self) -> None:
+        self.total: Any = None
+        self.weight: float = 0
+        self.count = 0
+
+    def add(self, value: Any, weight: int) -> None:
+        """Adds one value to the epoch's."""
+        self.count += 1
+        if self.reduction == "mean":
+            self.weight += weight
+        else:
+            weight = 1
+        total = self.total
+        if total is None:
+            if isinstance(value, Tensor):
+                # In float64 a sum over any number of batches and ranks is exact enough to be compared; MPS has none.
+                wide = torch.float64 if value.device.type != "mps" else torch.float32
+                self.total = value.detach().to(wide).mul_(weight) if value.dtype != wide else value.detach() * weight
+            else:
+                self.total = value * weight
+        elif self.reduction in ("mean", "sum"):
+            if isinstance(total, Tensor):
+                total.add_(value if not isinstance(value, Tensor) else value.detach().to(total.device), alpha=weight)
+            else:
+                self.total = total + value * weight
+        elif isinstance(total, Tensor) or isinstance(value, Tensor):
+            function = torch.minimum if self.reduction == "min" else torch.maximum
+            other = value.detach() if isinstance(value, Tensor) else torch.tensor(value)
+            self.total = function(torch.as_tensor(total, device=other.device), other.to(torch.as_tensor(total).dtype))
+        else:
+            self.total = min(total, value) if self.reduction == "min" else max(total, value)
+
+
+class Metrics:
+    """The values of a run.
+
+    Everything stays on the device until a log point: :meth:`step_record` and :meth:`epoch_record` read all that is due in
+    one copy a device.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.callback_metrics: dict[str, Tensor] = {}
+        """The latest value of each key, on its device."""
+
+        self.logged_metrics: dict[str, float] = {}
+        """The latest value of each key as the loggers got it."""
+
+        self.progress_bar_metrics: dict[str, float] = {}
+        """The values for the bar as last read from the device."""
+
+        self.context: Context | None = None
+        self.batch: Any = None
+        """The batch of the running step: the loop sets it, and ``batch_size`` to None, for each batch."""
+        self.batch_size: int | None = None
+
+        self._strategy = strategy
+        self._tables: dict[tuple[Context, int], dict[str, Entry]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._suffix = ""
+        self._known: set[str] = set()
+        self._clock = 0
+        self._recorded = 0
+
+    def enter(self, context: Context | None, dataloader_idx: int = 0, *, several: bool = False) -> None:
+        """Says what kind of moment begins; None forbids logging.
+
+        Args:
+            context: the kind of moment.
+            dataloader_idx: which of several loaders is read.
+            several: whether there are several, so that keys get ``/dataloader_idx_N``.
+        """
+        self.context = context
+        self.batch = None
+        self.batch_size = None
+        if context is not None:
+            self._entries = self._tables.setdefault((context, dataloader_idx), {})
+            self._suffix = f"/dataloader_idx_{dataloader_idx}" if several else ""
+
+    def log(
+        self,
+        name: str,
+        value: Any,
+        prog_bar: bool,
+        logger: bool | None,
+        on_step: bool | None,
+        on_epoch: bool | None,
+        reduce_fx: Any,
+        enable_graph: bool,
+        add_dataloader_idx: bool,
+        batch_size: int | None,
+        rank_zero_only: bool,
+    ) -> None:
+        """Keeps a value; see :meth:`leyden.Module.log`."""
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, add_dataloader_idx, rank_zero_only)
+        entry = self._entries.get(name)
+        if entry is None or self.context is None:
+            entry = self._new_entry(name, options)
+        elif entry.options != options:
+            raise ValueError(_different_options(name, entry.options, options))
+        if isinstance(value, Tensor):
+            if value.ndim and value.numel() != 1:
+                raise ValueError(
+                    f"self.log({name!r}, ...): expected one number, got a tensor of shape {tuple(value.shape)}; "
+                    f"reduce it first, for instance with .mean()"
+                )
+            if value.ndim:
+                value = value.reshape(())
+            if not value.is_floating_point():
+                value = value.float()
+            elif not enable_graph:
+                value = value.detach().clone()  # the user may change it in place, as in `loss /= 2`
+        elif not isinstance(value, int | float):
+            value = _number(name, value)
+        self._clock = entry.seen = self._clock + 1
+        entry.value = value
+        if entry.on_step:
+            kept = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32)
+            self.callback_metrics[entry.name] = kept
+            if entry.on_epoch:
+                self.callback_metrics[entry.key_step] = kept
+        if entry.on_epoch:
+            weight = batch_size or 1
+            if batch_size is None and self.batch is not None and entry.reduction == "mean":
+                if self.batch_size is None:
+                    self.batch_size = self._infer(name)
+                weight = self.batch_size
+            entry.add(value, weight)
+
+    def _infer(self, name: str) -> int:
+        try:
+            return batch_size_of(self.batch)
+        except UnknownBatchSize as error:
+            raise ValueError(
+                f"self.log({name!r}, ..., on_epoch=True) needs the number of samples to weight this batch: {error}; "
+                f"pass batch_size=..."
+            ) from None
+
+    def _new_entry(self, name: str, options: tuple[Any, ...]) -> Entry:
+        _, _, on_step, on_epoch, reduce_fx, _, add_dataloader_idx, _ = options
+        context = self.context
+        if not isinstance(name, str):
+            raise TypeError(f"self.log({name!r}, ...): the name must be a str, got {shown(name)}")
+        if context is None:
+            raise ValueError(
+                f"self.log({name!r}, ...) cannot be used here: there is no step or epoch the value belongs to; "
+                f"log from a training, validation or test hook between on_train_start and on_train_end"
+            )
+        if on_step is None:
+            on_step = context.on_step
+        if on_epoch is None:
+            on_epoch = not context.on_step
+        if on_step and not context.per_batch:
+            raise ValueError(
+                f"self.log({name!r}, ..., on_step=True): {context.name} has no step; leave on_step out, or log from a batch hook"
+            )
+        try:
+            reduction = _REDUCTIONS[reduce_fx]
+        except (KeyError, TypeError):
+            raise ValueError(
+                f"self.log({name!r}, ..., reduce_fx={reduce_fx!r}): expected 'mean', 'sum', 'min' or 'max'"
+            ) from None
+        key = f"{name}{self._suffix}" if add_dataloader_idx else name
+        entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
+        self._entries[name] = entry
+        self._known |= {key, entry.key_step, entry.key_epoch}
+        return entry
+
+    def known_keys(self) -> set[str]:
+        """Every key logged so far, in the sanity check too, with its ``_step`` and ``_epoch`` forms."""
+        return set(self._known)
+
+    # ---- log points ----
+
+    def step_record(self) -> dict[str, float]:
+        """Reads what was logged for steps since the last such record, and everything the bar shows.
+
+        Returns:
+            The values for the loggers, by key.
+        """
+        fresh = [e for e in self._entries.values() if e.on_step and e.seen > self._recorded and (e.to_logger or e.bar)]
+        self._recorded = self._clock
+        if not fresh:
+            return {}
+        record: dict[str, float] = {}
+        for entry, number in zip(fresh, to_floats([entry.value for entry in fresh]), strict=True):
+            if entry.bar:
+                self.progress_bar_metrics[entry.key_step] = number
+            if entry.to_logger:
+                record[entry.key_step] = number
+        self.logged_metrics.update(record)
+        return record
+
+    def reduce_epoch(self, context: Context) -> list[dict[str, float]]:
+        """Reduces what was logged for the epoch in one kind of moment, over batches and processes; every process calls it.
+
+        ``callback_metrics`` and ``progress_bar_metrics`` have the values afterwards.
+
+        Returns:
+            For each loader, and at least one, the values by key as floats read in one copy, for loggers or not.
+        """
+        tables = [table for _, table in sorted(self._of([context]), key=lambda item: item[0])]
+        entries = [
+            (index, entry) for index, table in enumerate(tables) for entry in table.values() if entry.on_epoch and entry.count
+        ]
+        results: list[dict[str, float]] = [{} for _ in tables] or [{}]
+        reduced = self._reduced([entry for _, entry in entries])
+        for (index, entry), value, number in zip(entries, reduced, to_floats(reduced), strict=True):
+            kept = value.float() if isinstance(value, Tensor) else torch.tensor(number)
+            self.callback_metrics[entry.name] = kept
+            if entry.on_step:
+                self.callback_metrics[entry.key_epoch] = kept
+            if entry.bar:
+                self.progress_bar_metrics[entry.key_epoch] = number
+            results[index][entry.key_epoch] = number
+        return results
+
+    def to_loggers(self, *contexts: Context) -> set[str]:
+        """The epoch keys of some kinds of moment that loggers are meant to get."""
+        return {entry.key_epoch for _, table in self._of(contexts) for entry in table.values() if entry.to_logger}
+
+    def reset(self, *contexts: Context) -> None:
+        """Forgets the epoch's values in some kinds of moment; the latest values stay in ``callback_metrics``."""
+        for _, table in self._of(contexts):
+            for entry in table.values():
+                entry.reset()
+
+    def _of(self, contexts: Iterable[Context]) -> Iterator[tuple[int, dict[str, Entry]]]:
+        return ((index, table) for (context, index), table in list(self._tables.items()) if context in contexts)
+
+    def _reduced(self, entries: list[Entry]) -> list[Any]:
+        totals: list[Any] = [entry.total for entry in entries]
+        weights: list[float] = [entry.weight for entry in entries]
+        if self._strategy.world_size > 1:
+            self._reduce_over_processes(entries, totals, weights)
+        return [
+            total / weight if entry.reduction == "mean" else total
+            for entry, total, weight in zip(entries, totals, weights, strict=True)
+        ]
+
+    def _reduce_over_processes(self, entries: list[Entry], totals: list[Any], weights: list[float]) -> None:
+        """Replaces totals and weights by those over all processes, by at most one collective for each kind of reduction."""
+        device = self._strategy.device
+        wide = torch.float64 if device.type != "mps" else torch.float32
+        for op in ("sum", "min", "max"):
+            chosen = [i for i, e in enumerate(entries) if not e.local and (e.reduction if e.reduction != "mean" else "sum") == op]
+            if not chosen:
+                continue
+            values = [totals[i] for i in chosen] + ([weights[i] for i in chosen] if op == "sum" else [])
+            packed = torch.stack([torch.as_tensor(value, dtype=wide, device=device) for value in values])
+            reduced = self._strategy.all_reduce(packed, op)
+            over_all = reduced[len(chosen) :].tolist()
+            for position, index in enumerate(chosen):
+                totals[index] = reduced[position]
+                if over_all:
+                    weights[index] = over_all[position]
+
+    # ---- state ----
+
+    @contextmanager
+    def isolated(self) -> Iterator[None]:
+        """Whatever is logged inside leaves no trace outside, save in :meth:`known_keys`."""
+        kept = (self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries)
+        self.callback_metrics, self.logged_metrics, self.progress_bar_metrics = {}, {}, {}
+        self._tables, self._entries = {}, {}
+        try:
+            yield
+        finally:
+            self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries = kept
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, dict):
+        raise ValueError(f"self.log({name!r}, ...): expected one number, got a dict; use self.log_dict(...) for several")
+    try:
+        import numpy as np
+
+        if isinstance(value, np.generic | np.ndarray) and value.size == 1:
+            return float(value.item())
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"self.log({name!r}, ...): expected a number or a tensor of one element, got {shown(value)}")
+
+
+_OPTION_NAMES = ("prog_bar", "logger", "on_step", "on_epoch", "reduce_fx", "enable_graph", "add_dataloader_idx", "rank_zero_only")
+
+
+def _different_options(name: str, before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
+    changed = [
+        f"{option}={old!r} and {option}={new!r}"
+        for option, old, new in zip(_OPTION_NAMES, before, now, strict=True)
+        if old != new
+    ]
+    return f"self.log({name!r}, ...) was called with {listed(changed).replace(chr(39), '')}; one key has one set of options"

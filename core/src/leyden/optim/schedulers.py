@@ -1,0 +1,49 @@
+"""Steps learning-rate schedulers when they are due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from leyden.messages import alternatives
+from leyden.module import Module
+from leyden.optim.configure import SchedulerConfig
+
+
+class Schedulers:
+    """The schedulers of a run; each kind of moment has its own tuple, empty where there is none."""
+
+    def __init__(self, configs: Iterable[SchedulerConfig], module: Module, metrics: Mapping[str, Any]) -> None:
+        configs = list(configs)
+        self._module = module
+        self._metrics = metrics
+        self.step = self._chosen(configs, "step", plateau=False)
+        self.step_plateau = self._chosen(configs, "step", plateau=True)
+        self.epoch = self._chosen(configs, "epoch", plateau=False)
+        self.epoch_plateau = self._chosen(configs, "epoch", plateau=True)
+        self.validation = tuple(config for config in configs if config.interval == "validation")
+
+    @staticmethod
+    def _chosen(configs: list[SchedulerConfig], interval: str, *, plateau: bool) -> tuple[SchedulerConfig, ...]:
+        return tuple(c for c in configs if c.interval == interval and c.reduce_on_plateau is plateau)
+
+    def advance(self, configs: tuple[SchedulerConfig, ...], count: int) -> None:
+        """Steps those of ``configs`` that are due at the ``count``-th moment of their interval, from 1.
+
+        Raises:
+            ValueError: a strict scheduler's monitor was not logged.
+        """
+        for config in configs:
+            if count % config.frequency:
+                continue
+            if not config.reduce_on_plateau and config.monitor is None:
+                self._module.lr_scheduler_step(config.scheduler, None)
+                continue
+            value = self._metrics.get(config.monitor or "")
+            if value is not None:
+                self._module.lr_scheduler_step(config.scheduler, value if config.reduce_on_plateau else None)
+            elif config.strict:
+                raise ValueError(
+                    f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
+                    f"{alternatives(config.monitor or '', self._metrics, 'logged')}"
+                )

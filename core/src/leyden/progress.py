@@ -1,0 +1,46 @@
+"""Where a run is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """The counters that a checkpoint restores; nothing else counts."""
+
+    epoch: int = 0
+    """Epochs completed, and so the number of the running one."""
+
+    batch: int = 0
+    """Batches of the running epoch that are done, and so the index of the next."""
+
+    total_batches: int = 0
+    """Batches done in all epochs."""
+
+    global_step: int = 0
+    """Training steps that updated parameters, whatever the number of optimizers."""
+
+    skipped_steps: int = 0
+    """Steps that a gradient scaler skipped because gradients overflowed."""
+
+    epoch_ended: bool = False
+    """Whether all batches of the running epoch are done and its last hooks are running."""
+
+    def next_epoch(self) -> None:
+        """Ends the running epoch."""
+        self.epoch += 1
+        self.batch = 0
+        self.epoch_ended = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters as a dict."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes counters back; one that ``state`` lacks stays. An epoch that had ended counts as completed."""
+        for field in fields(self):
+            setattr(self, field.name, int(state.get(field.name, getattr(self, field.name))))
+        if self.epoch_ended:
+            self.next_epoch()

@@ -1,0 +1,46 @@
+"""What the Trainer knows during a run, and forgets before the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leyden.data.loaders import Loader
+
+
+class RunState:
+    """Plain attributes that the run sets and that plug-ins read."""
+
+    usual_callbacks: list[Any] | None = None
+    """The Trainer's own callbacks, while a module's ``configure_callbacks`` replaces some of them."""
+
+    def reset(self) -> None:
+        """As before a run."""
+        self.stage: str | None = None
+        """``"fit"``, ``"validate"``, ``"test"`` or ``"predict"`` during a run, else None."""
+        self.running = False
+        """Whether a run is going on."""
+        self.accepts_logs = False
+        self.sanity_checking = False
+        self.training = False
+        self.validating = False
+        self.testing = False
+        self.predicting = False
+        self.should_stop = False
+        """Set it, and training stops at the next batch, or once ``min_epochs`` and ``min_steps`` are reached."""
+        self.is_last_batch = False
+        self.num_training_batches: int | float = 0
+        self.num_val_batches: list[int | float] = []
+        self.num_sanity_val_batches: list[int | float] = []
+        self.num_test_batches: list[int | float] = []
+        self.num_predict_batches: list[int | float] = []
+        self.train_dataloader: Any = None
+        self.val_dataloaders: Any = None
+        self.test_dataloaders: Any = None
+        self.predict_dataloaders: Any = None
+        self.train_loader: Loader | None = None
+        self.given_train: Any = None
+        """The training loaders given to ``fit``, and below the validation loaders."""
+        self.given_val: Any = None
+        self.train_step: Any = None
+        """How this run trains on one batch."""

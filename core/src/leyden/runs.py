@@ -1,0 +1,157 @@
+"""What fit, validate, test and predict do in each process, from ``prepare_data`` to the loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from leyden.callback import Callback
+from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
+from leyden.data.stages import load_evaluation, load_train, load_validation
+from leyden.datamodule import DataModule
+from leyden.loops.evaluate import EvaluateLoop
+from leyden.loops.fit import FitLoop, make_step
+from leyden.loops.predict import PredictLoop
+from leyden.messages import announce
+from leyden.module import Module, is_overridden
+from leyden.optim.configure import Optimization, read_optimizers
+from leyden.optim.schedulers import Schedulers
+from leyden.seeding import isolated_random_state
+from leyden.session import session
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
+
+_DEFAULT_EPOCHS = 1000
+
+
+def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> None:
+    """Trains; ``train`` and ``val`` are the loaders the user gave, if any."""
+    with session(trainer, "fit", module, datamodule):
+        trainer.given_train, trainer.given_val = train, val
+        trainer.training = True
+        _default_limits(trainer)
+        checkpoint = _set_up(trainer, "fit", module, ckpt_path)
+        _configure_optimizers(trainer, module)
+        trainer.bus.hook.on_fit_start(trainer=trainer, module=module)
+        _introduce_to_loggers(trainer, module)
+        if checkpoint is not None:
+            restore_training(trainer, checkpoint)
+        trainer.train_step = make_step(trainer, module)
+        validation = _sanity_check(trainer, module, checkpoint is not None)
+        loader = trainer.train_loader or load_train(trainer)
+        for callback in trainer.callbacks:
+            if isinstance(callback, Callback):
+                callback.validate_run(trainer, module)
+        schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics)
+        module.zero_grad()
+        FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers).run()
+
+
+def evaluate(
+    trainer: Trainer, stage: str, module: Module, dataloaders: Any, ckpt_path: Any, datamodule: DataModule | None
+) -> list[dict[str, float]]:
+    """Validates or tests; returns for each loader the values logged."""
+    short, name = ("val", "validation") if stage == "validate" else ("test", "test")
+    with session(trainer, stage, module, datamodule):
+        trainer.validating, trainer.testing = stage == "validate", stage == "test"
+        _set_up(trainer, stage, module, ckpt_path)
+        loaders = load_evaluation(trainer, short, dataloaders, module)
+        if stage == "validate":
+            trainer.num_val_batches = [loader.length for loader in loaders]
+        else:
+            trainer.num_test_batches = [loader.length for loader in loaders]
+        return EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode).run()
+    raise AssertionError("a session does not swallow exceptions")
+
+
+def predict(
+    trainer: Trainer, module: Module, dataloaders: Any, ckpt_path: Any, datamodule: DataModule | None, keep: bool
+) -> list[list[Any]]:
+    """Predicts; returns for each loader the outputs by batch."""
+    with session(trainer, "predict", module, datamodule):
+        trainer.predicting = True
+        _set_up(trainer, "predict", module, ckpt_path)
+        loaders = load_evaluation(trainer, "predict", dataloaders, module)
+        trainer.num_predict_batches = [loader.length for loader in loaders]
+        return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep).run()
+    raise AssertionError("a session does not swallow exceptions")
+
+
+def _default_limits(trainer: Trainer) -> None:
+    if trainer.max_epochs_given is None:
+        trainer.max_epochs = -1
+        if trainer.max_steps == -1 and trainer.max_time is None:
+            trainer.max_epochs = _DEFAULT_EPOCHS
+            announce(f"neither max_epochs nor max_steps is given: training stops after {_DEFAULT_EPOCHS} epochs")
+
+
+def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dict[str, Any] | None:
+    """From ``prepare_data`` to the module on its device with the checkpoint's weights, if there is one."""
+    checkpoint = None
+    if ckpt_path is not None:
+        checkpoint = trainer.checkpoint_io.load(trainer.resolve_checkpoint(ckpt_path))
+    for owner in (trainer.datamodule, module):
+        if (
+            owner is not None
+            and trainer.strategy.local_rank == 0
+            and (owner.prepare_data_per_node or trainer.strategy.node_rank == 0)
+        ):
+            owner.prepare_data()
+    trainer.strategy.barrier()
+    trainer.bus.hook.setup(trainer=trainer, module=module, stage=stage)
+    module.configure_model()
+    if checkpoint is not None:
+        restore_weights(trainer, checkpoint)
+        restore_callbacks(trainer, checkpoint)
+    trainer.strategy.setup(module, trainer.precision)
+    return checkpoint
+
+
+def _configure_optimizers(trainer: Trainer, module: Module) -> None:
+    where = f"{type(module).__name__}.configure_optimizers"
+    found: Optimization = read_optimizers(module.configure_optimizers(), where)
+    if found.frequencies:
+        raise NotImplementedError(f"{where} gives 'frequency', which is not built yet; step the optimizers by hand")
+    trainer.optimizers = trainer.strategy.setup_optimizers(module, found.optimizers)
+    trainer.lr_scheduler_configs = found.schedulers
+    trainer.precision.check(trainer.optimizers, trainer.strategy.device.type)
+
+
+def _introduce_to_loggers(trainer: Trainer, module: Module) -> None:
+    if not trainer.is_global_zero:
+        return
+    params: dict[str, Any] = {}
+    if trainer.enable_autolog_hparams:
+        for owner in (trainer.datamodule, module):
+            if owner is not None and owner._log_hyperparams:
+                params.update(owner.hparams_initial)
+    for logger in trainer.loggers:
+        if trainer.enable_autolog_hparams:
+            logger.log_hyperparams(params)
+        logger.log_graph(module)
+        logger.save()
+
+
+def _sanity_check(trainer: Trainer, module: Module, resumed: bool) -> EvaluateLoop | None:
+    """Loads validation, and runs a little of it to find mistakes before training."""
+    if not is_overridden("validation_step", module, Module) or trainer.limit_val_batches == 0:
+        return None
+    checks = bool(trainer.num_sanity_val_steps) and not resumed
+    if checks:
+        trainer.sanity_checking, trainer.training = True, False
+        with isolated_random_state(), trainer.metrics.isolated():
+            trainer.bus.hook.on_sanity_check_start(trainer=trainer, module=module)
+            loop = _validation_loop(trainer, module)
+            if loop is not None:
+                trainer.num_sanity_val_batches = [min(length, trainer.num_sanity_val_steps) for length in trainer.num_val_batches]
+                loop.run(trainer.num_sanity_val_batches)
+            trainer.bus.hook.on_sanity_check_end(trainer=trainer, module=module)
+        trainer.sanity_checking, trainer.training = False, True
+        return loop
+    load_train(trainer)
+    return _validation_loop(trainer, module)
+
+
+def _validation_loop(trainer: Trainer, module: Module) -> EvaluateLoop | None:
+    loaders = load_validation(trainer, module)
+    return EvaluateLoop(trainer, module, loaders, "validation", inference_mode=False) if loaders else None

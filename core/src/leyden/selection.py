@@ -1,0 +1,155 @@
+"""Chooses the parts of a run from the Trainer's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from leyden.accelerator import Accelerator
+from leyden.bus import answers_hooks
+from leyden.callback import Callback
+from leyden.environment import ClusterEnvironment
+from leyden.logger import Logger
+from leyden.messages import listed, shown
+from leyden.plugins import load_all, names, resolve
+from leyden.strategy import Strategy
+
+
+def choose_accelerator(choice: Any) -> Accelerator:
+    """The accelerator that ``choice`` stands for; ``"auto"`` takes the available one of the highest priority.
+
+    Raises:
+        ValueError: it is not available on this machine.
+    """
+    if choice == "auto":
+        found: list[type[Accelerator]] = [
+            loaded
+            for _, loaded in load_all(Accelerator)
+            if isinstance(loaded, type) and issubclass(loaded, Accelerator) and loaded.is_available()
+        ]
+        return max(found, key=lambda cls: cls.priority)() if found else Accelerator()
+    accelerator = resolve(Accelerator, choice)
+    if not accelerator.is_available():
+        raise ValueError(
+            f"accelerator={accelerator.name!r} was asked for, but this machine has no such device; "
+            f"use accelerator='auto', or one of {listed(names(Accelerator))}"
+        )
+    return accelerator
+
+
+def choose_environment(choice: Any) -> ClusterEnvironment:
+    """The environment that ``choice`` stands for; ``"auto"`` takes the registered one that detects itself, else the plain one.
+
+    Raises:
+        ValueError: several detect themselves.
+    """
+    if choice != "auto":
+        return resolve(ClusterEnvironment, choice)
+    found = [(plugin.name, loaded) for plugin, loaded in load_all(ClusterEnvironment) if loaded.detect()]
+    if len(found) > 1:
+        raise ValueError(
+            f"environments {listed(name for name, _ in found)} all detect themselves; choose one with environment=..."
+        )
+    if found:
+        environment: ClusterEnvironment = found[0][1]()
+        return environment
+    return ClusterEnvironment()
+
+
+def choose_strategy(choice: Any, accelerator: Accelerator, num_devices: int, num_nodes: int) -> Strategy:
+    """The strategy that ``choice`` stands for; ``"auto"`` is the plain one, or with several devices the one that suits best.
+
+    Raises:
+        ValueError: ``"auto"``, several devices, and nothing installed suits.
+    """
+    if choice != "auto":
+        return resolve(Strategy, choice)
+    if num_devices == 1 and num_nodes == 1:
+        return Strategy()
+    rated = [
+        (loaded.priority(accelerator, num_devices, num_nodes), loaded)
+        for _, loaded in load_all(Strategy)
+        if isinstance(loaded, type) and issubclass(loaded, Strategy)
+    ]
+    best, strategy = max(rated, key=lambda pair: pair[0], default=(0, Strategy))
+    if best <= 0:
+        raise ValueError(
+            f"no installed strategy drives {num_devices} devices on {num_nodes} node(s) with accelerator {accelerator.name!r}; "
+            f"pass devices=1, or install a distribution that brings one. Installed: {listed(names(Strategy))}"
+        )
+    chosen: Strategy = strategy()
+    return chosen
+
+
+def choose_loggers(choice: Any) -> list[Logger]:
+    """The loggers that ``choice`` (not None and not True) stands for.
+
+    Raises:
+        TypeError: it is none of the forms a logger can be given in.
+    """
+    if choice is False:
+        return []
+    items = choice if isinstance(choice, list | tuple) else [choice]
+    return [resolve(Logger, item, argument="logger") for item in items]
+
+
+def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
+    """The callbacks that ``choice`` stands for.
+
+    Raises:
+        TypeError: one of them answers no hook, or is none of the forms a callback can be given in.
+        ValueError: one object is given twice.
+    """
+    if choice is None:
+        return []
+    items = list(choice) if isinstance(choice, list | tuple) else [choice]
+    found: list[Any] = []
+    for index, item in enumerate(items):
+        where = f"{argument}[{index}]" if isinstance(choice, list | tuple) else argument
+        callback = resolve(Callback, _named(item), argument=where)
+        if not isinstance(callback, Callback) and not answers_hooks(callback):
+            raise TypeError(
+                f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(item)}"
+            )
+        if any(callback is other for other in found):
+            raise ValueError(f"{where}: {type(callback).__qualname__} is given twice; give each callback once")
+        found.append(callback)
+    return found
+
+
+def _named(item: Any) -> Any:
+    # A class among callbacks is a forgotten pair of parentheses, whether or not it inherits from Callback.
+    if isinstance(item, type) and not issubclass(item, Callback):
+        raise TypeError(f"callbacks: {item.__name__} is a class; pass an object, {item.__name__}(...)")
+    return item
+
+
+def one_of_each(plugins: Any, kinds: Mapping[Any, str]) -> tuple[dict[str, Any], list[Any]]:
+    """Sorts the Trainer's ``plugins`` by kind.
+
+    Args:
+        plugins: an object or a list of objects.
+        kinds: the base classes, with the Trainer's argument that each stands for.
+
+    Returns:
+        The components by argument, and the rest, which go on the bus.
+
+    Raises:
+        ValueError: two of one kind.
+        TypeError: one is neither a component nor answers a hook.
+    """
+    chosen: dict[str, Any] = {}
+    rest: list[Any] = []
+    items: Iterable[Any] = plugins if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
+    for item in items:
+        kind = next((argument for base, argument in kinds.items() if isinstance(item, base)), None)
+        if kind is None:
+            if not answers_hooks(item) or isinstance(item, str | type):
+                known = listed(base.__name__ for base in kinds)
+                raise TypeError(f"plugins: expected objects of {known}, or an object that answers hooks, got {shown(item)}")
+            rest.append(item)
+        elif kind in chosen:
+            raise ValueError(f"plugins: {type(chosen[kind]).__name__} and {type(item).__name__} are both a {kind}; pass one")
+        else:
+            chosen[kind] = item
+    return chosen, rest

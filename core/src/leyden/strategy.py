@@ -1,0 +1,159 @@
+"""How processes and devices share the work of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from leyden.component import Component
+
+if TYPE_CHECKING:
+    from leyden.accelerator import Accelerator
+    from leyden.environment import ClusterEnvironment
+    from leyden.module import Module
+    from leyden.precision import Precision
+
+T = TypeVar("T")
+
+
+class Strategy(Component):
+    """One process on one device; subclasses override what differs.
+
+    Core calls, in this order: :meth:`connect` when the Trainer is built; :meth:`launch` at each run, and in the launched
+    processes :meth:`setup_environment`, :meth:`setup`, :meth:`wrap_step` for each step function, and :meth:`teardown`.
+    """
+
+    group = "leyden.strategies"
+    kind = "strategy"
+    name = "single_device"
+
+    accelerator: Accelerator
+    """The accelerator of the run, from :meth:`connect` on."""
+
+    device: torch.device = torch.device("cpu")
+    """The device this process trains on, from :meth:`setup_environment` on."""
+
+    world_size: int = 1
+    """How many processes take part."""
+
+    rank: int = 0
+    """This process among all of them."""
+
+    local_rank: int = 0
+    """This process among those of its node."""
+
+    node_rank: int = 0
+    """This node among the nodes."""
+
+    @classmethod
+    def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
+        """How well this strategy suits such a run, for ``strategy="auto"``; 0 means not at all, the highest is taken.
+
+        Asked only when a run has several devices or nodes: one device on one node is the plain case.
+        """
+        return 0
+
+    def connect(
+        self, accelerator: Accelerator, device_indices: list[int], num_nodes: int, environment: ClusterEnvironment
+    ) -> None:
+        """Takes the devices to use, when the Trainer is built.
+
+        Args:
+            accelerator: makes devices of the indices.
+            device_indices: the devices of this node.
+            num_nodes: how many nodes take part.
+            environment: who started this process.
+
+        Raises:
+            ValueError: this strategy cannot drive those devices.
+        """
+        if len(device_indices) != 1 or num_nodes != 1:
+            raise ValueError(
+                f"strategy={self.name!r} drives one device on one node, not {len(device_indices)} devices on {num_nodes} "
+                f"node(s); pass devices=1 or choose a strategy for several"
+            )
+        self.accelerator = accelerator
+        self.device = accelerator.device(device_indices[0])
+
+    def launch(self, function: Callable[..., T], *args: Any) -> T:
+        """Runs ``function(*args)`` in every process of the run and returns what rank 0's returned."""
+        return function(*args)
+
+    def setup_environment(self) -> None:
+        """Prepares this process: its device, its communication with the others."""
+        self.accelerator.setup(self.device)
+
+    def setup(self, module: Module, precision: Precision) -> None:
+        """Moves the module to its device in its precision; called before optimizers exist."""
+        precision.convert_module(module)
+        module.to(self.device)
+
+    def setup_optimizers(self, module: Module, optimizers: list[Optimizer]) -> list[Optimizer]:
+        """Returns the optimizers to step, usually those given."""
+        return optimizers
+
+    def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
+        """Returns the callable that runs the module's step function ``name`` each batch.
+
+        On one device that is the bound method itself; a strategy that wraps modules returns its wrapper.
+        """
+        step: Callable[..., Any] = getattr(module, name)
+        return step
+
+    def bind_backward(self, precision: Precision) -> Callable[..., None]:
+        """Returns the callable that runs backward on a loss; asked once a run."""
+        return precision.backward
+
+    def synchronize_gradients(self, module: Module, enabled: bool) -> None:
+        """Called before each batch of a run that accumulates: whether backward is to reduce gradients over processes."""
+
+    # ---- communication: every process takes part in each ----
+
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:
+        """Returns ``tensor`` reduced over all processes, same shape; ``op`` is ``sum``, ``mean``, ``min`` or ``max``."""
+        return tensor
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank."""
+        return tensor.unsqueeze(0)
+
+    def broadcast(self, obj: T, source: int = 0) -> T:
+        """Returns the object of rank ``source``."""
+        return obj
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+
+    # ---- state ----
+
+    def module_state(self, module: Module) -> dict[str, Any]:
+        """The module's whole state, under the module's own names; every process calls it, rank 0's result is saved."""
+        return module.state_dict()
+
+    def load_module_state(self, module: Module, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Takes back what :meth:`module_state` gave.
+
+        Raises:
+            RuntimeError: ``strict`` and the names differ, or shapes differ.
+        """
+        nn.Module.load_state_dict(module, state, strict=strict)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """An optimizer's whole state; every process calls it, rank 0's result is saved."""
+        return optimizer.state_dict()
+
+    def load_optimizer_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`optimizer_state` gave."""
+        optimizer.load_state_dict(state)
+
+    def teardown(self, module: Module) -> None:
+        """Lets go of the module and of what :meth:`setup_environment` opened; also called when a run failed.
+
+        The module goes back to the CPU, so that the device's memory is free for the next run.
+        """
+        module.to("cpu")
+        self.accelerator.teardown()

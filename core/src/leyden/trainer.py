@@ -1,0 +1,583 @@
+"""Runs a module: fit, validate, test, predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from leyden import arguments, runs
+from leyden.accelerator import Accelerator
+from leyden.bus import Bus
+from leyden.callback import Callback
+from leyden.checkpoint.save import gather
+from leyden.checkpoint_io import CheckpointIO
+from leyden.data.loaders import INFINITE
+from leyden.data.stages import load_train
+from leyden.datamodule import DataModule
+from leyden.environment import ClusterEnvironment
+from leyden.logger import Logger
+from leyden.loops.manual_step import ManualStep
+from leyden.messages import announce, nearest, shown, table
+from leyden.metrics.store import Metrics
+from leyden.module import Module, is_overridden
+from leyden.optim.configure import SchedulerConfig
+from leyden.plugins import catalog, hook_plugins, resolve
+from leyden.precision import Precision
+from leyden.profiler import Profiler
+from leyden.progress import Progress
+from leyden.run_state import RunState
+from leyden.selection import (
+    choose_accelerator,
+    choose_callbacks,
+    choose_environment,
+    choose_loggers,
+    choose_strategy,
+    one_of_each,
+)
+from leyden.settings import Settings
+
+_STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+
+
+class Trainer(Settings, RunState):
+    """Runs modules. Every part can be given as a name, as ``{name: options}`` or as an object."""
+
+    def __init__(
+        self,
+        *,
+        accelerator: Any = "auto",
+        strategy: Any = "auto",
+        devices: Any = "auto",
+        num_nodes: int = 1,
+        precision: Any = None,
+        logger: Any = None,
+        callbacks: Any = None,
+        fast_dev_run: bool | int = False,
+        max_epochs: int | None = None,
+        min_epochs: int | None = None,
+        max_steps: int = -1,
+        min_steps: int | None = None,
+        max_time: Any = None,
+        limit_train_batches: float | None = None,
+        limit_val_batches: float | None = None,
+        limit_test_batches: float | None = None,
+        limit_predict_batches: float | None = None,
+        overfit_batches: float = 0.0,
+        val_check_interval: Any = None,
+        check_val_every_n_epoch: int | None = 1,
+        num_sanity_val_steps: int | None = None,
+        log_every_n_steps: int | None = None,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        deterministic: bool | str | None = None,
+        benchmark: bool | None = None,
+        inference_mode: bool = True,
+        use_distributed_sampler: bool = True,
+        profiler: Any = None,
+        detect_anomaly: bool = False,
+        barebones: bool = False,
+        plugins: Any = None,
+        sync_batchnorm: bool = False,
+        reload_dataloaders_every_n_epochs: int = 0,
+        default_root_dir: str | os.PathLike[str] | None = None,
+        enable_autolog_hparams: bool = True,
+        model_registry: str | None = None,
+        environment: Any = "auto",
+        checkpoint_io: Any = None,
+        **unknown: Any,
+    ) -> None:
+        """Chooses the parts of its runs; nothing is opened, moved or started.
+
+        Args:
+            accelerator: which kind of device; ``"auto"`` takes the best that is there.
+            strategy: how devices share the work; ``"auto"`` is one device, or what suits several.
+            devices: how many (``2``, ``-1`` for all), or which (``[0, 2]``, ``"0,2"``).
+            num_nodes: how many machines take part.
+            precision: number formats, such as ``"bf16-mixed"``; None is ``"32-true"``.
+            logger: one or a list; None or True is the default of what is installed, False is none.
+            callbacks: one or a list, called in that order.
+            fast_dev_run: True or a number of batches: run that many of everything once, with no logger and no checkpoint.
+            max_epochs: stop after so many; -1 is never. 1000 if neither this nor ``max_steps`` is given.
+            min_epochs: ``should_stop`` is not heeded before.
+            max_steps: stop after so many optimizer steps; -1 is never.
+            min_steps: ``should_stop`` is not heeded before.
+            max_time: stop after a timedelta, a dict of its arguments, or ``"DD:HH:MM:SS"``.
+            limit_train_batches: batches (int) or fraction (float) of an epoch; likewise for the other stages.
+            limit_val_batches: see above.
+            limit_test_batches: see above.
+            limit_predict_batches: see above.
+            overfit_batches: not built yet.
+            val_check_interval: validate every so many batches (int), fraction of an epoch (float) or time; None is each epoch.
+            check_val_every_n_epoch: validate only in every so many epochs; None counts batches across epochs.
+            num_sanity_val_steps: validation batches of each loader before training, -1 for all; None is 2.
+            log_every_n_steps: optimizer steps between two records of step values, 0 for none; None is 50.
+            enable_checkpointing: whether a default checkpoint callback is added; None is yes, if one is installed.
+            enable_progress_bar: likewise for a progress bar.
+            enable_model_summary: likewise for a model summary.
+            accumulate_grad_batches: batches to an optimizer step; the last window of an epoch may be shorter.
+            gradient_clip_val: the largest norm, or value, of a step's gradients.
+            gradient_clip_algorithm: ``"norm"`` (default) or ``"value"``.
+            deterministic: True refuses operations that are not deterministic, ``"warn"`` names them.
+            benchmark: sets ``torch.backends.cudnn.benchmark`` during runs.
+            inference_mode: whether evaluation uses ``torch.inference_mode``; validation inside fit never does.
+            use_distributed_sampler: False is not built yet.
+            profiler: where time goes.
+            detect_anomaly: finds the operation that made a NaN gradient, slowly.
+            barebones: no logging at all, no checkpoint, bar, summary or sanity check.
+            plugins: objects: at most one each of Precision, CheckpointIO and ClusterEnvironment; others go on the bus.
+            sync_batchnorm: not built yet.
+            reload_dataloaders_every_n_epochs: ask for new loaders every so many epochs; 0 is never.
+            default_root_dir: where logs and checkpoints go; None is the current directory.
+            enable_autolog_hparams: whether hyperparameters are given to loggers.
+            model_registry: not built yet.
+            environment: which cluster environment; ``"auto"`` takes the one that detects itself.
+            checkpoint_io: how checkpoint files are written and read.
+            unknown: offered to plug-ins; what none of them knows is an error.
+
+        Raises:
+            TypeError: an argument's type is wrong, or there is no such argument.
+            ValueError: an argument's value is wrong, or parts do not go together.
+            LookupError: a name is unknown, or two distributions claim it.
+            NotImplementedError: a use that is not built yet.
+        """
+        given = {key: value for key, value in locals().items() if key not in ("self", "unknown", "__class__")}
+        self.bus = Bus()
+        extensions = hook_plugins()
+        for plugin, loaded in extensions:
+            self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
+        if unknown:
+            translated: dict[str, Any] = {}
+            answers: Any = self.bus.hook.translate_arguments(arguments=unknown)  # a list: pluggy asks every plug-in
+            for answer in answers:
+                translated.update(answer)
+            arguments.refuse_unknown(unknown, given)
+            given.update(translated)
+        arguments.check(given)
+        Settings.__init__(self, given)
+
+        if isinstance(given["precision"], int) and not isinstance(given["precision"], bool):
+            given["precision"] = str(given["precision"])
+        kinds = {Precision: "precision", CheckpointIO: "checkpoint_io", ClusterEnvironment: "environment"}
+        from_plugins, observers = one_of_each(given["plugins"], kinds)
+        for argument, part in from_plugins.items():
+            if given[argument] not in (None, "auto"):
+                raise ValueError(
+                    f"plugins has a {type(part).__name__} and {argument}={given[argument]!r} is given too; pass one of them"
+                )
+            given[argument] = part
+
+        self.accelerator: Accelerator = choose_accelerator(given["accelerator"])
+        devices_wanted = given["devices"]
+        self.device_ids = self.accelerator.parse_devices(devices_wanted)
+        self.environment: ClusterEnvironment = choose_environment(given["environment"])
+        self.strategy = choose_strategy(given["strategy"], self.accelerator, len(self.device_ids), self.num_nodes)
+        self.strategy.connect(self.accelerator, self.device_ids, self.num_nodes, self.environment)
+        self.precision: Precision = Precision() if given["precision"] is None else resolve(Precision, given["precision"])
+        self.checkpoint_io: CheckpointIO = (
+            CheckpointIO() if given["checkpoint_io"] is None else resolve(CheckpointIO, given["checkpoint_io"])
+        )
+        self.profiler: Profiler = Profiler() if given["profiler"] is None else resolve(Profiler, given["profiler"])
+        self.bus.use_profiler(self.profiler)
+        for observer in observers:
+            self.bus.register(observer)
+
+        self.module: Module | None = None
+        """The module of the running or the last run."""
+        self.datamodule: DataModule | None = None
+        """The data module of the running or the last run."""
+        self.progress = Progress()
+        self.metrics = Metrics(self.strategy)
+        self.optimizers: list[Any] = []
+        self.lr_scheduler_configs: list[SchedulerConfig] = []
+        self.reset()
+
+        self.loggers: list[Logger] = self._choose_loggers(given["logger"])
+        for item in self.loggers:
+            item.connect(self)
+        self.callbacks: list[Any] = choose_callbacks(given["callbacks"])
+        self._add_default_callbacks()
+        for callback in self.callbacks:
+            self.bus.register(callback, role="callback")
+        for component in (self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler):
+            self.bus.register(component, role="component")
+
+    # ---- construction ----
+
+    def _choose_loggers(self, choice: Any) -> list[Logger]:
+        if choice is None or choice is True:
+            found = self.bus.hook.default_logger(trainer=self)
+            if found is None and choice is True:
+                owner = catalog().get("leyden", {}).get("default_logger", "a distribution that has one")
+                raise LookupError(f"logger=True: no installed plug-in brings a default logger; run: pip install {owner}")
+            return [] if found is None else [found]
+        return choose_loggers(choice)
+
+    def _add_default_callbacks(self) -> None:
+        wanted = {
+            "checkpointing": self.enable_checkpointing,
+            "progress_bar": self.enable_progress_bar,
+            "model_summary": self.enable_model_summary,
+        }
+        for role, enabled in wanted.items():
+            if enabled is False and any(getattr(callback, "role", "") == role for callback in self.callbacks):
+                name = next(type(callback).__qualname__ for callback in self.callbacks if getattr(callback, "role", "") == role)
+                if not self.fast_dev_run:
+                    raise ValueError(f"Trainer(enable_{role}=False) but callbacks has a {name}; leave out one of them")
+        for answer in self.bus.hook.default_callbacks(trainer=self) or []:
+            self.callbacks += [answer] if isinstance(answer, Callback) else list(answer or [])
+        for role, enabled in wanted.items():
+            if enabled and not any(getattr(callback, "role", "") == role for callback in self.callbacks):
+                owner = catalog().get("leyden", {}).get("default_callbacks", "a distribution that has one")
+                raise LookupError(f"Trainer(enable_{role}=True): no installed plug-in brings one; run: pip install {owner}")
+        # Checkpoints are taken last, when every other callback has done its part.
+        self.callbacks.sort(key=lambda callback: getattr(callback, "role", "") == "checkpointing")
+
+    # ---- what to run ----
+
+    def fit(
+        self,
+        model: Module,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Trains until a limit is reached or ``should_stop`` is set; a second call trains again from the start.
+
+        Args:
+            model: the module.
+            train_dataloaders: a DataLoader or any iterable of batches; a list or dict of them is read in parallel, the
+                shorter ones over again. Without, the data module's or the module's ``train_dataloader``. A DataModule is
+                taken as ``datamodule``.
+            val_dataloaders: an iterable of batches, or a list or dict of them.
+            datamodule: makes the loaders.
+            ckpt_path: a checkpoint to continue from: a path, ``"last"`` or ``"best"``.
+            weights_only: True or None; a checkpoint is never unpickled.
+
+        Raises:
+            TypeError: the module or a loader is of the wrong type.
+            ValueError: the module lacks what training needs, or there is no training data.
+        """
+        if isinstance(train_dataloaders, DataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        _check_module(model, "fit")
+        _check_weights_only(weights_only)
+        _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
+        self.progress = Progress()
+        self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
+
+    def validate(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Runs ``validation_step`` on every batch once.
+
+        Args:
+            model: the module; without, that of the last run with its best checkpoint, if there is one.
+            dataloaders: an iterable of batches, or a list or dict of them; or a DataModule.
+            ckpt_path: weights to load first: a path, ``"best"`` or ``"last"``.
+            verbose: whether the values are printed.
+            datamodule: makes the loaders.
+            weights_only: True or None; a checkpoint is never unpickled.
+
+        Returns:
+            For each loader the values logged, by key.
+        """
+        return self._evaluate("validate", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def test(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+        datamodule: DataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[dict[str, float]]:
+        """Runs ``test_step`` on every batch once; arguments and result are those of :meth:`validate`."""
+        return self._evaluate("test", model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def predict(
+        self,
+        model: Module | None = None,
+        dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        return_predictions: bool | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Any] | None:
+        """Runs ``predict_step`` on every batch once.
+
+        Args:
+            model: the module; without, that of the last run with its best checkpoint, if there is one.
+            dataloaders: an iterable of batches, or a list or dict of them; or a DataModule.
+            datamodule: makes the loaders.
+            return_predictions: False keeps nothing.
+            ckpt_path: weights to load first: a path, ``"best"`` or ``"last"``.
+            weights_only: True or None; a checkpoint is never unpickled.
+
+        Returns:
+            What ``predict_step`` returned for each batch, on the CPU; a list of such lists if there are several loaders;
+            None if nothing was to be kept.
+        """
+        model, datamodule, dataloaders, ckpt_path = self._prepare(
+            "predict", model, dataloaders, datamodule, ckpt_path, weights_only
+        )
+        keep = return_predictions is not False
+        results: list[list[Any]] = self.strategy.launch(runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep)
+        if not keep:
+            return None
+        return results[0] if len(results) == 1 else results
+
+    def save_checkpoint(
+        self, filepath: str | os.PathLike[str], weights_only: bool | None = None, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes a checkpoint of the run as it stands; with several processes, all of them call it.
+
+        Args:
+            filepath: a file or URL.
+            weights_only: leaves out what only training needs.
+            storage_options: accepted where it is None; pass ``checkpoint_io`` to the Trainer instead.
+
+        Raises:
+            OSError: it could not be written; what stood there before still does.
+            TypeError: a state is not plain data.
+        """
+        if storage_options is not None:
+            raise ValueError(
+                f"storage_options={storage_options!r}: options belong to the Trainer's checkpoint_io, which writes the file"
+            )
+        checkpoint = gather(self, bool(weights_only))
+        if self.is_global_zero:
+            self.checkpoint_io.save(checkpoint, filepath)
+            for logger in self.loggers:
+                logger.after_save_checkpoint(os.fspath(filepath))
+        self.strategy.barrier()
+
+    # ---- what plug-ins and users read ----
+
+    @property
+    def current_epoch(self) -> int:
+        """The number of the running epoch, from 0; after a fit the number of epochs completed."""
+        return self.progress.epoch
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps so far."""
+        return self.progress.global_step
+
+    @property
+    def logger(self) -> Logger | None:
+        """The first logger; setting it replaces all of them."""
+        return self.loggers[0] if self.loggers else None
+
+    @logger.setter
+    def logger(self, logger: Logger | None) -> None:
+        self.loggers = [] if logger is None else [logger]
+        if logger is not None:
+            logger.connect(self)
+
+    @property
+    def log_dir(self) -> str:
+        """The directory of this run: the first logger's, or ``default_root_dir``."""
+        found = (logger.log_dir for logger in self.loggers)
+        return next((directory for directory in found if directory is not None), self.default_root_dir)
+
+    @property
+    def callback_metrics(self) -> dict[str, torch.Tensor]:
+        """The latest value of everything logged, on its device."""
+        return self.metrics.callback_metrics
+
+    @property
+    def logged_metrics(self) -> dict[str, float]:
+        """The latest values the loggers were given."""
+        return self.metrics.logged_metrics
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """The values for the progress bar as last read at a log point; reading them touches no device."""
+        return self.metrics.progress_bar_metrics
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process is rank 0."""
+        return self.strategy.rank == 0
+
+    @property
+    def world_size(self) -> int:
+        """How many processes take part."""
+        return self.strategy.world_size
+
+    @property
+    def lightning_module(self) -> Module | None:
+        """The module, by the name that Lightning has for it."""
+        return self.module
+
+    @property
+    def model(self) -> Module | None:
+        """The module, by the name that Lightning has for what the strategy runs."""
+        return self.module
+
+    @property
+    def checkpoint_callbacks(self) -> list[Any]:
+        """The callbacks that save checkpoints."""
+        return [callback for callback in self.callbacks if getattr(callback, "role", "") == "checkpointing"]
+
+    @property
+    def checkpoint_callback(self) -> Any:
+        """The first callback that saves checkpoints, or None."""
+        return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def progress_bar_callback(self) -> Any:
+        """The progress bar, or None."""
+        return next((callback for callback in self.callbacks if getattr(callback, "role", "") == "progress_bar"), None)
+
+    @property
+    def manual_optimizers(self) -> list[Any]:
+        """The optimizers as ``module.optimizers()`` gives them: in manual optimization they step with hooks and precision."""
+        return list(self.train_step.optimizers) if isinstance(self.train_step, ManualStep) else self.optimizers
+
+    @property
+    def estimated_stepping_batches(self) -> int | float:
+        """Optimizer steps a whole fit will take, for schedulers that need to know; infinite where nothing limits it."""
+        length = (self.train_loader or load_train(self)).length
+        per_epoch = length if length == INFINITE else -(-int(length) // self.accumulate_grad_batches)
+        epochs = INFINITE if self.max_epochs == -1 else self.max_epochs
+        total = per_epoch * epochs if epochs and per_epoch else 0
+        return min(total, self.max_steps) if self.max_steps != -1 else total
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Prints on rank 0 only."""
+        if self.is_global_zero:
+            print(*args, **kwargs)
+
+    def manual_backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Backward of manual optimization; modules call it as ``self.manual_backward(loss)``."""
+        if not isinstance(self.train_step, ManualStep):
+            raise RuntimeError("manual_backward() works inside training_step in manual optimization only")
+        self.train_step.backward(loss, *args, **kwargs)
+
+    def log_record(self, values: dict[str, float]) -> None:
+        """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step."""
+        if not values or self.sanity_checking:
+            return
+        self.metrics.logged_metrics.update(values)
+        if not self.is_global_zero:
+            return
+        record = dict(values)
+        step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
+        record.setdefault("epoch", self.progress.epoch)
+        for logger in self.loggers:
+            logger.log_metrics(record, step)
+
+    # ---- a run ----
+
+    def _prepare(
+        self,
+        stage: str,
+        model: Module | None,
+        dataloaders: Any,
+        datamodule: DataModule | None,
+        ckpt_path: Any,
+        weights_only: bool | None,
+    ) -> tuple[Module, DataModule | None, Any, Any]:
+        if isinstance(dataloaders, DataModule):
+            dataloaders, datamodule = None, dataloaders
+        if model is None:
+            if self.module is None:
+                raise ValueError(f"trainer.{stage}() was given no model and there was no fit before; pass the module")
+            model = self.module
+            datamodule = datamodule if datamodule is not None or dataloaders is not None else self.datamodule
+            if ckpt_path is None and self.known_checkpoint("best"):
+                announce(f"{stage} was given no model and no ckpt_path: it uses the best checkpoint of the last fit")
+                ckpt_path = "best"
+        _check_module(model, stage)
+        _check_weights_only(weights_only)
+        _check_datamodule(datamodule, dataloaders)
+        return model, datamodule, dataloaders, ckpt_path
+
+    def _evaluate(
+        self, stage: str, model: Any, dataloaders: Any, ckpt_path: Any, verbose: bool, datamodule: Any, weights_only: Any
+    ) -> list[dict[str, float]]:
+        model, datamodule, dataloaders, ckpt_path = self._prepare(stage, model, dataloaders, datamodule, ckpt_path, weights_only)
+        results = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
+        if verbose and self.is_global_zero:
+            for index, values in enumerate(results):
+                if values:
+                    title = f"{stage}, loader {index}" if len(results) > 1 else stage
+                    print(table([[key, f"{value:.6g}"] for key, value in values.items()], [title, "value"]))
+        return results
+
+    def known_checkpoint(self, which: str) -> str | None:
+        """The path of the ``"best"`` or ``"last"`` checkpoint, if a callback knows it."""
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                path = callback.resolve_checkpoint(which)
+                if path:
+                    return path
+        return None
+
+    def resolve_checkpoint(self, ckpt_path: str | os.PathLike[str]) -> str:
+        """The path that ``ckpt_path`` stands for.
+
+        Raises:
+            ValueError: it is ``"best"`` or ``"last"`` and no callback knows one.
+        """
+        path = os.fspath(ckpt_path)
+        if path not in ("best", "last"):
+            return path
+        known = self.known_checkpoint(path)
+        if known is None:
+            raise ValueError(
+                f"ckpt_path={path!r}: no checkpoint callback of this Trainer knows of one; fit first, or pass a path"
+            )
+        return known
+
+
+def _check_module(module: Any, stage: str) -> None:
+    if not isinstance(module, Module):
+        hint = ""
+        if isinstance(module, torch.nn.Module):
+            hint = "; an nn.Module needs steps: derive it from leyden.Module"
+        elif isinstance(module, type) and issubclass(module, Module):
+            hint = f"; it is a class: pass an object, {module.__name__}(...)"
+        raise TypeError(f"{stage}() expected a leyden.Module, got {shown(module)}{hint}")
+    needed = [_STEPS[stage]] if stage != "predict" else []
+    if stage == "fit":
+        needed.append("configure_optimizers")
+    if stage == "predict" and not is_overridden("predict_step", module, Module) and not is_overridden("forward", module, Module):
+        needed.append("predict_step")
+    for name in needed:
+        if not is_overridden(name, module, Module):
+            own = [key for key in dir(type(module)) if not key.startswith("_") and not hasattr(Module, key)]
+            match = nearest(name, own, cutoff=0.8)
+            hint = f"; did you mean its {match!r}?" if match else ""
+            raise ValueError(f"{stage}() needs {type(module).__name__}.{name}(), which is not defined{hint}")
+
+
+def _check_weights_only(weights_only: bool | None) -> None:
+    if weights_only is False:
+        raise ValueError("weights_only=False would run code named in the file; leyden reads plain data only, so leave it out")
+
+
+def _check_datamodule(datamodule: Any, *loaders: Any) -> None:
+    if datamodule is None:
+        return
+    if not isinstance(datamodule, DataModule):
+        raise TypeError(f"datamodule: expected a leyden.DataModule, got {shown(datamodule)}")
+    if any(loader is not None for loader in loaders):
+        raise ValueError("both loaders and a datamodule were given; pass one of them")

@@ -1,0 +1,197 @@
+"""What loggers have in common that write into a run's directory."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leyden import Logger, hookimpl
+from leyden.messages import shown
+
+from leyden_loggers.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from leyden import Trainer
+
+
+class LocalLogger(Logger):
+    """Writes into ``<save_dir>/<name>/version_N``; subclasses say what.
+
+    Loggers of one Trainer that have the same ``save_dir`` and ``name`` share one directory, unless a later one was given a
+    version that is not the first one's. Nothing is created before the first write, or before somebody asks for ``log_dir``.
+
+    Args:
+        save_dir: where runs are kept, on a local file system; the Trainer's ``default_root_dir`` if None.
+        name: a directory below it for one kind of run; empty or None for none.
+        version: a number N for ``version_N`` or a directory's name, continued if it exists; None takes the next free number.
+        prefix: put before each key, as in ``prefix-loss``.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: ``save_dir`` is a URL, ``name`` or ``version`` leads out of ``save_dir``, or ``version`` is negative.
+    """
+
+    group_separator = "/"
+    """What parts of a key are joined with by those who make keys for this logger."""
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = "leyden_logs",
+        version: int | str | None = None,
+        prefix: str = "",
+    ) -> None:
+        self._check(save_dir, name, version, prefix)
+        self.prefix = prefix
+        self._save_dir = None if save_dir is None else str(Path(save_dir).expanduser())
+        self._name = name or ""
+        self._wanted_version = version
+        self._run_directory: RunDirectory | None = None
+        self._trainer: Trainer | None = None
+        self._resumes = False
+
+    def _check(self, save_dir: object, name: object, version: object, prefix: object) -> None:
+        who = type(self).__name__
+        if save_dir is not None and not isinstance(save_dir, str | os.PathLike):
+            raise TypeError(f"{who}(save_dir={save_dir!r}): expected a path or None, got {shown(save_dir)}")
+        if save_dir is not None and "://" in os.fspath(save_dir):
+            raise ValueError(f"{who}(save_dir={save_dir!r}): expected a directory on a local file system, got a URL")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"{who}(name={name!r}): expected a str or None, got {shown(name)}")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int | str)):
+            raise TypeError(f"{who}(version={version!r}): expected an int >= 0, a str or None, got {shown(version)}")
+        if version == "" or (isinstance(version, int) and version < 0):
+            raise ValueError(f"{who}(version={version!r}): expected an int >= 0, a str that is not empty, or None")
+        if not isinstance(prefix, str):
+            raise TypeError(f"{who}(prefix={prefix!r}): expected a str, got {shown(prefix)}")
+        for argument, value in (("name", name), ("version", version)):
+            if isinstance(value, str) and (Path(value).is_absolute() or ".." in Path(value).parts):
+                raise ValueError(
+                    f"{who}({argument}={value!r}): expected a directory's name below save_dir; pass the rest as save_dir"
+                )
+
+    def connect(self, trainer: Trainer) -> None:
+        """Takes the place to write to from ``trainer``, or from a logger before this one; opens and creates nothing."""
+        self._trainer = trainer
+        if self._run_directory is not None:
+            return  # logged before, alone or for another Trainer: it continues where it was
+        mine = Path(self.root_dir).resolve()
+        for other in trainer.loggers:
+            if other is self:
+                break
+            if not isinstance(other, LocalLogger) or Path(other.root_dir).resolve() != mine:
+                continue
+            if self._wanted_version in (None, other._wanted_version):
+                self._run_directory = other.run_directory
+                return
+
+    # ---- where ----
+
+    @property
+    def save_dir(self) -> str:
+        """Where runs are kept: what was given, else the Trainer's ``default_root_dir``, else the working directory."""
+        if self._save_dir is not None:
+            return self._save_dir
+        return self._trainer.default_root_dir if self._trainer is not None else "."
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # users know a logger's name as the directory's, not the plug-in's
+        """The directory below ``save_dir``; empty if there is none."""
+        return self._name
+
+    @property
+    def root_dir(self) -> str:
+        """``<save_dir>/<name>``: where the runs of this name lie side by side."""
+        return str(Path(self.save_dir, self._name))
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        """The run's directory, which may be shared; getting it chooses and makes nothing."""
+        if self._run_directory is None:
+            self._run_directory = RunDirectory(self.root_dir, self._wanted_version)
+        return self._run_directory
+
+    @property
+    def version(self) -> int | str | None:
+        """The run's number or name; chosen now if it was left open. On ranks other than 0 None if it was left open."""
+        return self.run_directory.version if self._writes else self._wanted_version
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's directory; a new one is taken now if the version was left open, and on ranks other than 0 is None.
+
+        Raises:
+            OSError: the directory cannot be made; the message has its path.
+        """
+        if not self._writes and self._wanted_version is None:
+            return None
+        return str(self.run_directory.path)
+
+    @property
+    def _writes(self) -> bool:
+        return self._trainer is None or self._trainer.is_global_zero
+
+    # ---- what ----
+
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
+        """Writes ``hparams.yaml`` in the run's directory, once for all loggers that share it.
+
+        Args:
+            params: nested dicts, lists and scalars; other values are described in a string.
+            metrics: results that belong to these hyperparameters; taken by loggers that compare runs.
+
+        Raises:
+            OSError: the file cannot be written; the message has its path.
+        """
+        self.run_directory.log_hyperparams(vars(params) if isinstance(params, Namespace) else params)
+
+    def record(self, metrics: Mapping[str, Any], step: int) -> tuple[dict[str, int | float], int]:
+        """``metrics`` as plain numbers under their prefixed keys, and their step; NaN and infinities are kept.
+
+        A metric named ``step`` is the step, in place of the argument.
+
+        Raises:
+            TypeError: a value is not one number.
+        """
+        numbers = {key: _number(key, value) for key, value in metrics.items()}
+        step = int(numbers.pop("step", step))
+        return {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in numbers.items()}, step
+
+    def rewind(self, step: int) -> None:
+        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued."""
+
+    # Only a fit that really continues from a checkpoint logs steps again, and is refused before it does if the checkpoint
+    # does not fit: so a checkpoint is noted when it is read, and acted on when training starts.
+
+    @hookimpl(specname="setup")
+    def _note_start(self) -> None:
+        self._resumes = False
+
+    @hookimpl(specname="on_load_checkpoint")
+    def _note_checkpoint(self, trainer: Trainer) -> None:
+        self._resumes = trainer.stage == "fit"
+
+    @hookimpl(specname="on_train_start")
+    def _rewind_to_checkpoint(self, trainer: Trainer) -> None:
+        if self._resumes and self._writes:
+            self.rewind(trainer.global_step)
+
+
+def _number(key: str, value: Any) -> int | float:
+    if isinstance(value, int | float):
+        return value
+    if callable(getattr(value, "item", None)) and getattr(value, "size", None) is not None:
+        size = value.size if isinstance(value.size, int) else value.numel()
+        if size == 1:
+            return _number(key, value.item())
+    raise TypeError(f"log_metrics({{{key!r}: ...}}): expected a number or a tensor of one element, got {shown(value)}")
+
+
+class NoExperiment:
+    """Takes any call and does nothing: what ``experiment`` is on ranks other than 0."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None

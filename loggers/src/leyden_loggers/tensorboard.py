@@ -1,0 +1,305 @@
+"""Writes the numbers of a run as TensorBoard events."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from leyden.data.transfer import move_to_device
+from leyden.messages import LeydenWarning, add_note, did_you_mean, listed, shown
+
+from leyden_loggers.hparams_file import plain
+from leyden_loggers.local import LocalLogger, NoExperiment
+from leyden_loggers.run_directory import refusing
+
+if TYPE_CHECKING:
+    from leyden import Module
+    from torch.utils.tensorboard import SummaryWriter
+
+WRITER_OPTIONS = ("comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
+"""What ``SummaryWriter`` takes besides the directory; kept here because asking it would import the client."""
+
+
+class TensorBoardLogger(LocalLogger):
+    """``"tensorboard"``: events that ``tensorboard --logdir <save_dir>/<name>`` shows, and ``hparams.yaml``.
+
+    Values are stored in 32 bits, as TensorBoard does; NaN and infinities are kept. TensorBoard's own client writes behind the
+    training loop: a killed process loses what waits in its queue, ten events by default.
+
+    Args:
+        save_dir: see :class:`LocalLogger`, as for ``name``, ``version`` and ``prefix``.
+        name: the directory below ``save_dir``.
+        version: the run.
+        log_graph: whether to draw the module's graph from its ``example_input_array`` at the start of a fit.
+        default_hp_metric: whether hyperparameters that come without results are given the result ``hp_metric`` = -1, so that
+            TensorBoard lists the run; a later ``log("hp_metric", ...)`` gives it its value.
+        prefix: put before each key.
+        sub_dir: a directory below the run's for the events.
+        summary_writer_options: arguments of ``torch.utils.tensorboard.SummaryWriter``: ``comment``, ``purge_step``,
+            ``max_queue``, ``flush_secs``, ``filename_suffix``.
+
+    Raises:
+        ModuleNotFoundError: TensorBoard's client is not installed.
+        TypeError: an argument does not exist or has a wrong type.
+        ValueError: an argument has a wrong value.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = "leyden_logs",
+        version: int | str | None = None,
+        log_graph: bool = False,
+        default_hp_metric: bool | None = True,
+        prefix: str = "",
+        sub_dir: str | os.PathLike[str] | None = None,
+        **summary_writer_options: Any,
+    ) -> None:
+        super().__init__(save_dir, name, version, prefix)
+        if sub_dir is not None and not isinstance(sub_dir, str | os.PathLike):
+            raise TypeError(f"TensorBoardLogger(sub_dir={sub_dir!r}): expected a path or None, got {shown(sub_dir)}")
+        for option in summary_writer_options:
+            if option not in WRITER_OPTIONS:
+                raise TypeError(_unknown_option(option))
+        if not isinstance(log_graph, bool):
+            raise TypeError(f"TensorBoardLogger(log_graph={log_graph!r}): expected a bool, got {shown(log_graph)}")
+        if default_hp_metric is not None and not isinstance(default_hp_metric, bool):
+            raise TypeError(
+                f"TensorBoardLogger(default_hp_metric={default_hp_metric!r}): expected a bool or None, "
+                f"got {shown(default_hp_metric)}"
+            )
+        if find_spec("tensorboard") is None:
+            raise ModuleNotFoundError(
+                "logger 'tensorboard' needs TensorBoard's client, which is not installed; run: pip install tensorboard, "
+                "or choose logger='csv'",
+                name="tensorboard",
+            )
+        self.sub_dir = None if sub_dir is None else os.fspath(sub_dir)
+        # Scripts switch these two after the Trainer was built, under these names.
+        self._log_graph = log_graph
+        self._default_hp_metric = default_hp_metric
+        self._options = summary_writer_options
+        self._purge_step: int | None = None
+        self._has_placeholder = False
+        self._writer: SummaryWriter | None = None
+        self._opened = 0
+
+    @property
+    def log_dir(self) -> str | None:
+        """The directory of the events: the run's, or ``sub_dir`` below it; see :attr:`LocalLogger.log_dir`."""
+        directory = super().log_dir
+        return str(Path(directory, self.sub_dir)) if directory and self.sub_dir else directory
+
+    @property
+    def experiment(self) -> Any:
+        """The ``torch.utils.tensorboard.SummaryWriter``, opened on first use.
+
+        On ranks other than 0 it is an object that ignores every call.
+        """
+        if not self._writes:
+            return NoExperiment()
+        directory, opened = self.run_directory.open()
+        place = directory / (self.sub_dir or "")
+        if self._writer is not None and (self._opened != opened or self._writer.file_writer is None):
+            self._abandon(self._writer, place)
+        if self._writer is None:
+            self._writer, self._opened = self._open_writer(place), opened
+        return self._writer
+
+    def _open_writer(self, place: Path) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        options = dict(self._options)
+        if self._purge_step is not None:
+            options.setdefault("purge_step", self._purge_step)
+            self._purge_step = None
+        with refusing(place):
+            return SummaryWriter(str(place), **options)
+
+    def _abandon(self, writer: SummaryWriter, place: Path) -> None:
+        """Lets go of a writer whose file is gone, or that the user closed."""
+        self._writer = None
+        with suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)  # what waits in its queue would end its thread with a traceback
+            writer.close()
+
+    # ---- records ----
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Takes one record, as :meth:`leyden.Logger.log_metrics` does; a metric named ``step`` stands in for ``step``.
+
+        Raises:
+            TypeError: a value is not one number.
+            OSError: the directory cannot be written to; the message has its path.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
+
+        record, step = self.record(metrics, step)
+        if record:
+            # One event for the whole record: the client opens and closes its file for each event.
+            self._add(Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in record.items()]), step)
+
+    def _add(self, summary: Any, step: int) -> None:
+        writer = self.experiment
+        with refusing(Path(writer.get_logdir())):  # the client raises here what went wrong in its thread
+            writer.file_writer.add_summary(summary, step)
+
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, Any] | None = None) -> None:
+        """Writes ``hparams.yaml``, and the hyperparameters for TensorBoard's HPARAMS page.
+
+        Args:
+            params: nested values are flattened there, as in ``model/depth``; lists become strings.
+            metrics: results that belong to them, logged at step 0; None stands for ``hp_metric`` unless ``default_hp_metric``
+                is off. Without hyperparameters nothing is written for TensorBoard.
+
+        Raises:
+            OSError: the directory cannot be written to; the message has its path.
+        """
+        super().log_hyperparams(params)
+        flat = dict(_flattened(plain(params)))
+        if not flat and not metrics:
+            return
+        if metrics is None and self._default_hp_metric:
+            metrics = {"hp_metric": -1.0}
+            # Once: in a second fit, or one that continues a run, it would hide what was logged since.
+            if not self._has_placeholder and not self._resumes:
+                self.log_metrics(metrics, 0)
+            self._has_placeholder = True
+        elif metrics:
+            self.log_metrics(metrics, 0)
+        from torch.utils.tensorboard.summary import hparams
+
+        results, _ = self.record(metrics or {}, 0)
+        for summary in hparams(flat, results):  # type: ignore[no-untyped-call]  # torch does not type it
+            self._add(summary, 0)
+
+    # ---- the graph ----
+
+    def log_graph(self, module: Module) -> None:
+        """Draws ``module`` from its ``example_input_array``, if ``log_graph`` is on.
+
+        The drawing runs ``forward`` in eval mode, in the run's precision; modes and random states are as before afterwards.
+
+        Raises:
+            RuntimeError: ``torch.jit.trace``, with which the client draws, cannot follow ``forward``.
+        """
+        if not self._log_graph or not self._writes:
+            return
+        example = module.example_input_array
+        if example is None:
+            name = type(module).__name__
+            warnings.warn(
+                f"log_graph=True draws nothing: {name}.example_input_array is None; set it to an input of {name}.forward",
+                LeydenWarning,
+                stacklevel=2,
+            )
+            return
+        device = module.device
+        inputs = move_to_device(_positional(module, example), device)
+
+        def draw(*values: Any) -> None:
+            self.experiment.add_graph(module, values)
+
+        if self._trainer is not None:
+            draw = self._trainer.precision.wrap_step(draw, device.type)
+        try:
+            with _undisturbed(module), torch.no_grad(), _quiet_tracing():
+                draw(*inputs)
+        except Exception as error:
+            add_note(error, f"log_graph=True: {type(module).__name__}.forward could not be drawn; log_graph=False trains without")
+            raise
+
+    # ---- files ----
+
+    def save(self) -> None:
+        """Waits until the client has written what was logged.
+
+        Raises:
+            OSError: it could not be written; the message has the path.
+        """
+        if self._writer is not None:
+            writer = self.experiment
+            with refusing(Path(writer.get_logdir())):
+                writer.flush()
+
+    def finalize(self, status: str) -> None:
+        """Writes what is left and closes; a later run of this logger goes on in a new file of the same directory."""
+        try:
+            self.save()
+        finally:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+
+    def rewind(self, step: int) -> None:
+        """Has TensorBoard hide what this directory's events say from ``step`` on."""
+        directory = self.run_directory.existing
+        if directory is None or not any((directory / (self.sub_dir or "")).glob("events.out.tfevents.*")):
+            return
+        self.finalize("interrupted")
+        self._purge_step = step  # told to the client when it opens its next file
+
+
+def _unknown_option(option: str) -> str:
+    if option == "log_dir":
+        return "logger 'tensorboard' has no option 'log_dir'; events go to <save_dir>/<name>/version_N/<sub_dir>, give these"
+    own = [name for name in inspect.signature(TensorBoardLogger).parameters if name != "summary_writer_options"]
+    known = [*own, *WRITER_OPTIONS]
+    hint = did_you_mean(option, known)
+    return f"logger 'tensorboard' has no option {option!r}{hint or ';'} Its options: {listed(known)}"
+
+
+def _flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flattened(value, f"{above}{key}/")
+        else:
+            yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _positional(module: Module, example: Any) -> tuple[Any, ...]:
+    """The arguments of ``forward`` by position: the client can pass no others.
+
+    Raises:
+        ValueError: ``example`` is a dict with an argument that can only be given by name.
+    """
+    if isinstance(example, Mapping):
+        bound = inspect.signature(module.forward).bind(**example)
+        if bound.kwargs:
+            raise ValueError(
+                f"log_graph=True: {type(module).__name__}.forward takes {listed(bound.kwargs)} by name only, and TensorBoard's "
+                f"client passes inputs by position; use log_graph=False"
+            )
+        return bound.args
+    return example if isinstance(example, tuple) else (example,)
+
+
+@contextmanager
+def _undisturbed(module: Module) -> Iterator[None]:
+    """Puts back the random states and each child's mode: the client puts the whole module into the root's mode."""
+    modes = [(child, child.training) for child in module.modules()]
+    devices = [module.device.index or 0] if module.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+
+
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # The client draws with torch.jit.trace, which torch deprecates without offering the client anything else, and which
+        # warns of what a traced program would not repeat; a drawing is never run. What forward itself warns of comes again
+        # in training.
+        warnings.simplefilter("ignore")
+        yield

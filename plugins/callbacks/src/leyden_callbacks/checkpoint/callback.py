@@ -1,0 +1,472 @@
+"""The callback that saves checkpoints and keeps the best or the newest of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from leyden import Callback, hookimpl
+from leyden.messages import announce, shown
+from torch import Tensor
+
+from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key
+from leyden_callbacks.checkpoint import folder
+from leyden_callbacks.checkpoint.filenames import DEFAULT_TEMPLATE, check_template, format_name, unused_name
+from leyden_callbacks.checkpoint.schedule import Schedule
+from leyden_callbacks.checkpoint.top_k import TopK
+from leyden_callbacks.monitor import Monitor, counters
+
+if TYPE_CHECKING:
+    from leyden import Module, Trainer
+
+
+class ModelCheckpoint(Callback):
+    """Saves checkpoints; keeps the ``save_top_k`` best by ``monitor``, or the newest one if nothing is monitored.
+
+    A monitored checkpoint is saved only with a value that describes its own weights: one that is due between validations is
+    saved after the next. A value that is not finite never replaces one that is. Only files that this callback wrote are
+    ever deleted.
+
+    Args:
+        dirpath: where to; ``<trainer.log_dir>/checkpoints`` if not given. Local, or a URL that fsspec knows.
+        filename: a template such as ``"{epoch:02d}-{val_loss:.2f}"``; ``"{epoch}-{step}"`` if not given.
+        monitor: the key of a logged value; ``"epoch"``, ``"step"`` and ``"global_step"`` always exist.
+        verbose: whether to say on standard error what was saved and why.
+        save_last: True also keeps the newest state as ``last.ckpt`` at every moment a checkpoint is due; ``"link"`` makes that
+            a symbolic link wherever the newest state was just saved under another name.
+        save_top_k: how many to keep; -1 keeps all, 0 none.
+        save_on_exception: whether to save when training fails or is interrupted; in one process only, because a process that
+            failed cannot save together with the others.
+        save_weights_only: whether to leave out what only resuming needs.
+        mode: ``"min"`` or ``"max"``, what is better.
+        auto_insert_metric_name: whether ``{epoch}`` in a template becomes ``epoch=3`` rather than ``3``.
+        every_n_train_steps: optimizer steps between checkpoints.
+        train_time_interval: time between checkpoints.
+        every_n_epochs: epochs between checkpoints; 1 if none of the three is given.
+        save_on_train_epoch_end: whether an epoch's checkpoint is saved at its end rather than after each validation; by default
+            at the end, unless there are validations at other moments.
+        enable_version_counter: whether a name that is taken gets ``-v1`` rather than being overwritten.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or several contradict each other.
+    """
+
+    name = "checkpoint"
+    role = "checkpointing"
+
+    CHECKPOINT_NAME_LAST = "last"
+    """The template of the name of the newest state."""
+
+    FILE_EXTENSION = ".ckpt"
+    STARTING_VERSION = 1
+
+    def __init__(
+        self,
+        dirpath: str | os.PathLike[str] | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        verbose: bool = False,
+        save_last: bool | str | None = None,
+        save_top_k: int = 1,
+        save_on_exception: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "min",
+        auto_insert_metric_name: bool = True,
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+        every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None,
+        enable_version_counter: bool = True,
+    ) -> None:
+        owner = type(self).__name__
+        for argument, path in (("dirpath", dirpath), ("filename", filename)):
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise TypeError(f"{owner}({argument}={path!r}): expected a str, got {shown(path)}")
+        check_template(owner, filename or DEFAULT_TEMPLATE)
+        check_choice(owner, "save_last", save_last, (None, True, False, "link"))
+        check_choice(owner, "mode", mode, ("min", "max"))
+        check_int(owner, "save_top_k", save_top_k, -1)
+        if monitor is not None:
+            check_key(owner, "monitor", monitor)
+        elif save_top_k > 1:
+            raise ValueError(
+                f"{owner}(save_top_k={save_top_k}) keeps the best {save_top_k}, but of what? Pass monitor='val_loss' or the key of "
+                f"another logged value; monitor='step' with mode='max' keeps the newest {save_top_k}"
+            )
+        if save_on_train_epoch_end is not None:
+            check_bool(owner, "save_on_train_epoch_end", save_on_train_epoch_end)
+
+        self.dirpath: str | None = _absolute(os.fspath(dirpath)) if dirpath is not None else None
+        self.filename = filename
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_last = save_last
+        self.save_top_k = save_top_k
+        self.save_on_exception = save_on_exception
+        self.save_weights_only = save_weights_only
+        self.mode = mode
+        self.auto_insert_metric_name = auto_insert_metric_name
+        self.enable_version_counter = enable_version_counter
+
+        self.best_model_path = ""
+        """The path of the best checkpoint, or of the newest if nothing is monitored; empty if there is none."""
+        self.best_model_score: Tensor | None = None
+        """What was monitored when it was saved, shape ``()``."""
+        self.last_model_path = ""
+        """The path of the newest state as ``save_last`` keeps it; empty if there is none."""
+        self.current_score: Tensor | None = None
+        """What was monitored when a checkpoint was last due, shape ``()``."""
+
+        self._dirpath_given = dirpath is not None
+        self._schedule = Schedule(owner, every_n_train_steps, every_n_epochs, train_time_interval, save_on_train_epoch_end)
+        self._watched = Monitor(owner, monitor) if monitor is not None else None
+        # Unmonitored checkpoints are scored by the order in which they were written.
+        self._kept = TopK(save_top_k, mode if monitor is not None else "max")
+        self._inherited: tuple[str, float] | None = None  # the best of the run this one resumed from, in another folder
+        self._origin = ""  # the folder of the checkpoint that the run goes on from
+        self._due = False  # a monitored checkpoint waits for a value
+        self._top_k_step = -1  # the step of the newest state among the best
+        self._last_step = -1  # the step of the newest state of save_last
+
+    # ---- what users read ----
+
+    @property
+    def best_k_models(self) -> dict[str, Tensor]:
+        """The scores of the kept checkpoints, shape ``()``, by path; without a monitor the order in which they were written."""
+        return {self._path(name): torch.tensor(score) for name, score in self._kept.scores.items()}
+
+    @property
+    def kth_best_model_path(self) -> str:
+        """The path of the worst kept checkpoint; empty if there is none."""
+        return self._path(self._kept.worst) if self._kept.scores else ""
+
+    @property
+    def kth_value(self) -> Tensor | None:
+        """The score of the worst kept checkpoint, shape ``()``; None if there is none."""
+        return torch.tensor(self._kept.scores[self._kept.worst]) if self._kept.scores else None
+
+    @property
+    def every_n_epochs(self) -> int:
+        """Epochs between checkpoints; 0 if it is not epochs that count."""
+        return self._schedule.every_n_epochs
+
+    def format_checkpoint_name(self, metrics: Mapping[str, Any], filename: str | None = None, ver: int | None = None) -> str:
+        """The path that a checkpoint saved with such values would get.
+
+        Args:
+            metrics: numbers or tensors of one element by key.
+            filename: the template; this callback's own if not given.
+            ver: a version to append.
+        """
+        name = self._fill(filename or self.filename or DEFAULT_TEMPLATE, metrics)
+        name = f"{name}-v{ver}" if ver is not None else name
+        return self._path(name + self.FILE_EXTENSION) if self.dirpath else name + self.FILE_EXTENSION
+
+    def to_yaml(self, filepath: str | os.PathLike[str] | None = None) -> None:
+        """Writes the kept paths with their scores as YAML, to ``best_k_models.yaml`` beside them if no path is given."""
+        path = Path(filepath) if filepath is not None else Path(self._path("best_k_models.yaml"))
+        lines = [f"{json.dumps(path)}: {score.item()}\n" for path, score in self.best_k_models.items()]
+        path.write_text("".join(lines), encoding="utf-8")
+
+    def resolve_checkpoint(self, which: str) -> str | None:
+        """The path of the ``"best"`` or the ``"last"`` checkpoint, if there is one.
+
+        ``"last"`` is the newest state that was saved; in a new process, the newest ``last*.ckpt`` of a given ``dirpath``.
+        """
+        if which == "best":
+            return self.best_model_path or None
+        if which != "last":
+            return None
+        if self.last_model_path:
+            return self.last_model_path
+        if self._kept.scores:
+            return self._newest([self._path(name) for name in self._kept.scores])
+        if self._dirpath_given and self.dirpath and not folder.is_remote(self.dirpath):
+            return self._newest(Path(self.dirpath).glob(f"{self.CHECKPOINT_NAME_LAST}*{self.FILE_EXTENSION}"))
+        return None
+
+    def _newest(self, paths: Iterable[str | Path]) -> str | None:
+        found = [str(path) for path in paths]
+        if any(folder.is_remote(path) for path in found):
+            return found[-1]
+        return max((path for path in found if Path(path).is_file()), key=lambda path: Path(path).stat().st_mtime_ns, default=None)
+
+    # ---- state ----
+
+    @property
+    def state_key(self) -> str:
+        """Tells apart callbacks that save at different moments or by different values."""
+        schedule = self._schedule
+        options = {
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "every_n_train_steps": schedule.every_n_train_steps,
+            "every_n_epochs": schedule.every_n_epochs,
+            "train_time_interval": schedule.interval,
+        }
+        return f"{type(self).__qualname__}{options!r}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The kept checkpoints with their scores; paths are relative to ``dirpath``, so that a run can be moved."""
+        here = self.dirpath or ""
+        return {
+            "monitor": self.monitor,
+            "best_model_score": _number(self.best_model_score),
+            "best_model_path": folder.relative(here, self.best_model_path),
+            "current_score": _number(self.current_score),
+            "best_k_models": dict(self._kept.scores),
+            "kth_best_model_path": self._kept.worst,
+            "kth_value": self._kept.scores.get(self._kept.worst),
+            "last_model_path": folder.relative(here, self.last_model_path),
+            "due": self._due,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back the checkpoints that still exist in ``dirpath``; a best one elsewhere is remembered but never deleted."""
+        state = state_dict
+        old = state.get("dirpath") or ""  # only in other libraries' checkpoints, whose paths are absolute
+
+        def local(path: str) -> str:
+            return folder.relative(old, path) if old and path.startswith(old) else path
+
+        def ours(name: str) -> bool:
+            # The state comes from a file: it may name what it likes, but only what lies here is taken over.
+            return bool(name) and folder.is_inside(self.dirpath or "", name) and folder.exists(self._path(name))
+
+        scores = {local(path): float(score) for path, score in state.get("best_k_models", {}).items()}
+        self._kept.scores = {name: score for name, score in scores.items() if ours(name)}
+        last = local(state.get("last_model_path") or "")
+        self.last_model_path = self._path(last) if ours(last) else ""
+        best, score = state.get("best_model_path") or "", state.get("best_model_score")
+        if best and local(best) not in self._kept.scores:
+            found = next((path for path in (self._path(best), folder.join(self._origin, best)) if folder.exists(path)), None)
+            self._inherited = (found, math.nan if score is None else float(score)) if found else None
+        current = state.get("current_score")
+        self.current_score = torch.tensor(float(current)) if current is not None else None
+        self._due = bool(state.get("due", False))
+        self._update_best()
+
+    # ---- the run ----
+
+    def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
+        """Remembers where the checkpoint lies, for the paths in it are relative."""
+        path = getattr(trainer, "ckpt_path", None) or ""
+        self._origin = path.rpartition("/")[0] if folder.is_remote(path) else str(Path(path).absolute().parent)
+
+    def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Finds the directory and refuses one that cannot be written."""
+        if stage != "fit":
+            return
+        if not self._dirpath_given:
+            self.dirpath = trainer.strategy.broadcast(_absolute(folder.join(trainer.log_dir, "checkpoints")))
+        # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
+        self._kept.scores.clear()
+        self._inherited = None
+        self._due = False
+        self._origin = ""
+        self.best_model_path = self.last_model_path = ""
+        self.best_model_score = self.current_score = None
+        if trainer.is_global_zero and not trainer.fast_dev_run and self.dirpath:
+            folder.check_writable(type(self).__name__, self.dirpath)
+
+    def validate_run(self, trainer: Trainer, module: Module) -> None:
+        """Refuses a monitor that is a mistyped key of the validation."""
+        if self._watched is not None and not trainer.fast_dev_run:
+            self._watched.check_spelling(trainer)
+
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Nothing new is to be saved until a step is taken."""
+        self._schedule.start(trainer)
+        if self._watched is not None:
+            self._watched.start()
+        self._last_step = trainer.global_step
+        self._top_k_step = -1 if self._due else trainer.global_step
+
+    @hookimpl(trylast=True)
+    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves every so many steps or minutes."""
+        if self._schedule.after_batch(trainer) and not trainer.fast_dev_run:
+            self._due = True
+            self._save(trainer)
+
+    def on_validation_start(self, trainer: Trainer, module: Module) -> None:
+        """Remembers the value before this validation, to know a new one."""
+        if self._watched is not None and _is_training(trainer):
+            self._watched.validation_started(trainer)
+
+    @hookimpl(trylast=True)
+    def on_validation_end(self, trainer: Trainer, module: Module) -> None:
+        """Saves what has waited for this validation, or what is saved after each."""
+        if not _is_training(trainer):
+            return
+        if self._watched is not None:
+            self._watched.validation_ended(trainer)
+            self._watched.require(trainer, epoch_over=False)
+        waited = self._due
+        if not self._schedule.waits_for_epoch_end(trainer, monitored=self._watched is not None):
+            self._due |= self._schedule.after_epoch(trainer)
+            self._save(trainer)
+        elif waited:
+            self._save(trainer)
+
+    @hookimpl(trylast=True)
+    def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
+        """Saves every so many epochs."""
+        if trainer.fast_dev_run:
+            return
+        if self._watched is not None:
+            self._watched.require(trainer, epoch_over=True)
+        if self._schedule.waits_for_epoch_end(trainer, monitored=self._watched is not None):
+            self._due |= self._schedule.after_epoch(trainer)
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
+        """Saves the state after the last step, if asked to."""
+        unsaved = trainer.global_step > max(self._top_k_step, self._last_step)
+        if not (self.save_on_exception and _is_training(trainer) and unsaved):
+            return
+        if trainer.strategy.world_size > 1:
+            announce(f"{type(self).__name__}(save_on_exception=True): not saved, for one process cannot save without the others")
+            return
+        path = self._path(self._name(trainer, f"exception-{DEFAULT_TEMPLATE}", ours=()))
+        trainer.save_checkpoint(path, self.save_weights_only)
+        announce(f"the state after step {trainer.global_step} was saved as {path}")
+
+    # ---- saving ----
+
+    def _save(self, trainer: Trainer) -> None:
+        """Saves what is due; deletes only when everything new is safe."""
+        if self.dirpath is None:
+            return
+        unneeded: list[str] = []
+        last = ""
+        if self.save_last:
+            previous = folder.relative(self.dirpath, self.last_model_path)
+            last = self._name(trainer, self.CHECKPOINT_NAME_LAST, ours=(previous,))
+            # Set first, so that the file under the other name knows of it too.
+            self.last_model_path = self._path(last)
+            if previous and previous != last:
+                unneeded.append(previous)
+        saved = ""
+        if self._due and self.save_top_k and self._top_k_step != trainer.global_step:
+            saved = self._save_top_k(trainer, unneeded)
+        elif not self.save_top_k:
+            self._due = False
+        if last and (saved or self._last_step != trainer.global_step):
+            self._save_last(trainer, last, saved)
+        for name in unneeded:
+            self._remove(trainer, name)
+
+    def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
+        """Saves the state if it is good enough; returns its name, or nothing."""
+        if self._watched is None:
+            score = max(self._kept.scores.values(), default=0.0) + 1
+        else:
+            taken = self._watched.take(trainer)
+            if taken is None:
+                return ""  # stays due
+            score = taken
+            self.current_score = torch.tensor(score)
+        self._due = False
+        if not self._kept.admits(score):
+            self._say(trainer, f"{self.monitor}={score:g} is not among the best {self.save_top_k}")
+            return ""
+        victim = self._kept.victim()
+        name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else ())
+        before = dict(self._kept.scores)
+        self._kept.scores.pop(name, None)  # overwritten
+        removed = self._kept.add(name, score)
+        self._update_best()
+        try:
+            trainer.save_checkpoint(self._path(name), self.save_weights_only)
+        except BaseException:
+            self._kept.scores = before
+            self._update_best()
+            raise
+        self._top_k_step = trainer.global_step
+        unneeded.extend(removed)
+        reason = f"{self.monitor}={score:g}" if self._watched else f"epoch {trainer.current_epoch}, step {trainer.global_step}"
+        self._say(trainer, f"{reason} was saved as {self._path(name)}")
+        return name
+
+    def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
+        path = self._path(name)
+        if self.save_last != "link" or not newest or not self._link(trainer, self._path(newest), path):
+            trainer.save_checkpoint(path, self.save_weights_only)
+        self._last_step = trainer.global_step
+
+    def _link(self, trainer: Trainer, target: str, path: str) -> bool:
+        """Makes ``path`` a link to ``target``; False where there are no links."""
+        made = False
+        if trainer.is_global_zero and not folder.is_remote(path):
+            temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+            try:
+                temporary.symlink_to(os.path.relpath(target, Path(path).parent))
+                temporary.replace(path)
+                made = True
+            except OSError:  # a file system without links
+                temporary.unlink(missing_ok=True)
+        return trainer.strategy.broadcast(made)
+
+    def _remove(self, trainer: Trainer, name: str) -> None:
+        if trainer.is_global_zero and folder.is_inside(self.dirpath or "", name):
+            trainer.checkpoint_io.remove(self._path(name))
+
+    # ---- names ----
+
+    def _name(self, trainer: Trainer, template: str, ours: tuple[str, ...]) -> str:
+        """A file name for the state as it is; one of ``ours`` is overwritten, another file is not."""
+        values: dict[str, Any] = counters(trainer)
+        values.update(trainer.callback_metrics)
+        stem = self._fill(template, values)
+        if not self.enable_version_counter:
+            return stem + self.FILE_EXTENSION
+
+        def is_taken(candidate: str) -> bool:
+            name = candidate + self.FILE_EXTENSION
+            return name not in ours and folder.exists(self._path(name))
+
+        # Rank 0 decides: another one may look when the file is there already.
+        stem = trainer.strategy.broadcast(unused_name(stem, is_taken, first=self.STARTING_VERSION))
+        return stem + self.FILE_EXTENSION
+
+    def _fill(self, template: str, values: Mapping[str, Any]) -> str:
+        return format_name(template, values, insert_names=self.auto_insert_metric_name)
+
+    def _path(self, name: str) -> str:
+        return folder.join(self.dirpath or "", name)
+
+    def _update_best(self) -> None:
+        name = self._kept.best
+        path, score = (self._path(name), self._kept.scores[name]) if name else ("", math.nan)
+        if self._inherited and self._watched and not self._kept.is_better(score, self._inherited[1]):
+            path, score = self._inherited
+        elif self._inherited and not name:
+            path, score = self._inherited
+        self.best_model_path = path
+        self.best_model_score = torch.tensor(score) if path and self._watched else None
+
+    def _say(self, trainer: Trainer, text: str) -> None:
+        if self.verbose and trainer.is_global_zero:
+            announce(text)
+
+
+def _is_training(trainer: Trainer) -> bool:
+    return trainer.stage == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
+
+
+def _absolute(path: str) -> str:
+    return path if folder.is_remote(path) else str(Path(path).expanduser().absolute())
+
+
+def _number(value: Tensor | None) -> float | None:
+    return None if value is None else float(value)
+
+

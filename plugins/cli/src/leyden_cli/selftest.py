@@ -1,0 +1,146 @@
+"""Trains ten steps with each installed part, to find out what works on this machine."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import leyden
+import torch
+from leyden import plugins
+from leyden.component import Component
+from leyden.plugins import Plugin
+from leyden.testing import TinyModule
+from torch import Tensor
+
+STEPS = 10
+
+
+class _NotHereError(Exception):
+    """This machine lacks what the part needs; no fault of the part."""
+
+
+@dataclass
+class Outcome:
+    """What came of one run of ten steps."""
+
+    part: str
+    """``"core alone"``, or the kind and name of the part that was tried."""
+
+    state: str
+    """``"ok"``, ``"failed"`` or ``"not here"``: this machine lacks what the part needs."""
+
+    detail: str
+    """The loss before and after, the error, or what is missing."""
+
+
+def outcomes() -> Iterator[Outcome]:
+    """Runs the test of each part in turn: core alone, accelerators, precisions, loggers.
+
+    Names that stand for one and the same object are tried once. Everything is written to a directory that is gone afterwards.
+    """
+    yield _try("core alone", _train)
+    for names, plugin in _distinct(leyden.Accelerator):
+        yield _try(f"accelerator {names}", lambda p=plugin: _train(accelerator=_available_accelerator(p)))
+    for names, plugin in _distinct(leyden.Precision):
+        yield _try(f"precision {names}", lambda p=plugin: _train(accelerator="auto", precision=_suitable_precision(p)))
+    for names, plugin in _distinct(leyden.Logger):
+        yield _try(f"logger {names}", lambda p=plugin: _train(logger=_full_name(p)))
+
+
+def _distinct(base: type[Component]) -> Iterator[tuple[str, Plugin]]:
+    by_object: dict[tuple[str, str], list[Plugin]] = {}
+    for plugin in plugins.available(base.group):
+        by_object.setdefault((plugin.distribution, plugin.value), []).append(plugin)
+    for same in by_object.values():
+        yield ", ".join(plugin.name for plugin in same), same[0]
+
+
+def _full_name(plugin: Plugin) -> str:
+    return f"{plugin.name}@{plugin.distribution}"
+
+
+def _available_accelerator(plugin: Plugin) -> str:
+    kind = plugin.load()
+    if isinstance(kind, type) and not kind.is_available():
+        raise _NotHereError("there is no such device")
+    if not isinstance(kind, type):
+        try:
+            kind()
+        except ValueError as error:
+            raise _NotHereError(str(error)) from None
+    return _full_name(plugin)
+
+
+def _suitable_precision(plugin: Plugin) -> str:
+    precision = plugins.resolve(leyden.Precision, _full_name(plugin))
+    trainer = _trainer("", accelerator="auto")
+    try:
+        precision.check(_optimizers(), trainer.strategy.device.type)
+    except ValueError as error:
+        raise _NotHereError(str(error)) from None
+    return _full_name(plugin)
+
+
+def _optimizers() -> list[torch.optim.Optimizer]:
+    return [TinyModule().configure_optimizers()]
+
+
+def _trainer(directory: str, **parts: Any) -> leyden.Trainer:
+    chosen: dict[str, Any] = {"accelerator": "cpu", "logger": False, **parts}
+    return leyden.Trainer(
+        devices=1,
+        max_steps=STEPS,
+        log_every_n_steps=1,
+        default_root_dir=directory,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **chosen,
+    )
+
+
+class _RecordedModule(TinyModule):
+    """Keeps the loss of every step; ten numbers on a device are no burden."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.losses.append(loss.detach())
+        return loss
+
+
+def _train(**parts: Any) -> str:
+    torch.manual_seed(0)
+    module = _RecordedModule()
+    with tempfile.TemporaryDirectory() as directory:
+        trainer = _trainer(directory, **parts)
+        trainer.fit(module)
+    losses = [loss.item() for loss in module.losses]
+    if trainer.global_step != STEPS:
+        raise RuntimeError(f"{trainer.global_step} steps were made in place of {STEPS}")
+    if not all(math.isfinite(loss) for loss in losses):
+        raise RuntimeError(f"the losses are not all finite: {losses}")
+    return f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
+
+
+def _try(part: str, run: Callable[[], str]) -> Outcome:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            state, detail = "ok", run()
+        except _NotHereError as error:
+            state, detail = "not here", str(error)
+        except ModuleNotFoundError as error:
+            state, detail = "not here", f"{error}"
+        except Exception as error:  # whatever it is, the next part is tried all the same
+            state, detail = "failed", f"{type(error).__name__}: {error}"
+    notes = [f"{warning.category.__name__}: {warning.message}" for warning in caught]
+    return Outcome(part, state, "; ".join([detail, *notes]))

@@ -1,0 +1,1 @@
+"""Plug-ins of a stranger, who has nothing but leyden's documentation."""

@@ -1,0 +1,1 @@
+"""Wants something that is not installed."""

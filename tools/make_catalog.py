@@ -1,0 +1,34 @@
+"""Writes core/src/leyden/catalog.json: which of our distributions brings which name, from their pyproject files.
+
+Core reads it to say what to install when a name is not there. ``make catalog`` runs this; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+CATALOG = ROOT / "core/src/leyden/catalog.json"
+
+
+def projects() -> list[Path]:
+    """The pyproject files of our distributions, the one that stands for all of them left out."""
+    return sorted([*ROOT.glob("*/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")])
+
+
+def catalog() -> str:
+    """The catalog as text: ``{group: {name: distribution}}``."""
+    found: dict[str, dict[str, str]] = {}
+    for path in projects():
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        for group, entry_points in project.get("entry-points", {}).items():
+            if group.startswith("leyden."):
+                found.setdefault(group, {}).update(dict.fromkeys(entry_points, project["name"]))
+    return json.dumps(found, indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    CATALOG.write_text(catalog(), encoding="utf-8")
