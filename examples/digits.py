@@ -1,4 +1,4 @@
-"""Reads handwritten digits: a small convolutional network on scikit-learn's 1,797 images, every part of the run chosen by name."""
+"""Reads handwritten digits: a small network on scikit-learn's 1,797 images, every part of the run chosen by name."""
 
 from __future__ import annotations
 
@@ -50,14 +50,17 @@ class Digits(ly.Module):
         self.example_input_array = torch.zeros(1, 1, 8, 8)
         self.net = nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, 2 * channels, 3, padding=1),
+            nn.BatchNorm2d(2 * channels),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
             nn.Dropout(dropout),
             nn.Linear(2 * channels * 4 * 4, hidden),
             nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(hidden, 10),
         )
 

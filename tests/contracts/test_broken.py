@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import unittest
 
 import pytest
 import torch
@@ -33,25 +32,18 @@ KINDS = {
 }
 
 
-def failures(contract, plugin, root):
-    """The names of a contract's tests that fail on ``plugin``, a class or function, with what they say."""
+def failure(contract, plugin, test, root):
+    """What a contract's test says of ``plugin``, a class; empty if it passes."""
     if contract is LoggerContract:
         members = {"logger": lambda self, root: plugin(root), "written": lambda self, logger: logger.written()}
     else:
         members = {KINDS[contract]: lambda self: plugin()}
-    kind = type("Author", (contract,), members)
-    found = {}
-    for name in (name for name in dir(kind) if name.startswith("test_")):
-        directory = root / name
-        directory.mkdir()
-        test = getattr(kind(), name)
-        try:
-            test(**{"tmp_path": directory} if "tmp_path" in inspect.signature(test).parameters else {})
-        except unittest.SkipTest:
-            pass
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
+    method = getattr(type("Author", (contract,), members)(), test)
+    try:
+        method(**{"tmp_path": root} if "tmp_path" in inspect.signature(method).parameters else {})
+    except Exception as error:
+        return str(error)
+    return ""
 
 
 # ---- accelerators ----
@@ -116,15 +108,12 @@ class Negating(Strategy):
         return lambda loss: precision.backward(-loss)
 
 
-class Keeping(Strategy):
-    """Leaves the module where it was."""
-
-    def setup(self, module, precision):
-        super().setup(module, precision)
-        self.device = torch.device("meta")
+class Losing(Strategy):
+    """Lets go of the weights too."""
 
     def teardown(self, module):
-        self.device = torch.device("cpu")
+        super().teardown(module)
+        module.to("meta")
 
 
 class Repeating(Strategy):
@@ -198,8 +187,9 @@ class Silent(Precision):
 class Global(Precision):
     """Changes torch's default dtype for good."""
 
-    def convert_module(self, module):
+    def step(self, optimizer, closure=None):
         torch.set_default_dtype(torch.float64)
+        return super().step(optimizer, closure)
 
 
 class Amnesiac(Precision):
@@ -499,66 +489,245 @@ class Lossy(CheckpointIO):
         super().save({key: checkpoint[key] for key in ("state_dict", "epoch", "global_step")}, path)
 
 
-BROKEN = {
-    AcceleratorContract: {
-        Unnamed: "",
-        Pretending: "",
-        Indulgent: "",
-        Bodiless: "",
-        OneShot: "",
-        Unmeasured: "",
-    },
-    StrategyContract: {
-        Undecided: "",
-        Negating: "",
-        Keeping: "",
-        Repeating: "",
-        Prefixing: "",
-        Forgetful: "",
-        Flat: "",
-        Leaking: "",
-    },
-    PrecisionContract: {
-        Scaling: "",
-        Silent: "",
-        Global: "",
-        Amnesiac: "",
-        Greedy: "",
-        Wedged: "",
-    },
-    LoggerContract: {
-        Eager: "",
-        Dropping: "",
-        Overwriting: "",
-        Grabbing: "",
-        Literal: "",
-        Lazy: "",
-        Wandering: "",
-        Meddling: "",
-    },
-    CallbackContract: {
-        Deaf: "",
-        Trembling: "",
-        Forgetting: "",
-        Pickling: "",
-        Numbered: "",
-        SingleUse: "",
-    },
-    ProfilerContract: {Swallowing: "", Speechless: "", Vague: ""},
-    EnvironmentContract: {Beyond: "", Stringly: "", Fickle: "", Unsure: ""},
-    CheckpointIOContract: {Half: "", Trusting: "", Littering: "", Strict: "", Lossy: ""},
-}
+BROKEN = [
+    (AcceleratorContract, Unnamed, "test_says_who_it_is", "Unnamed.name is empty"),
+    (
+        AcceleratorContract,
+        Pretending,
+        "test_availability_agrees_with_the_count",
+        "is_available() is True but device_count() is 0",
+    ),
+    (
+        AcceleratorContract,
+        Indulgent,
+        "test_refuses_devices_that_do_not_exist",
+        "Indulgent.parse_devices(0) returned [0]; expected ValueError",
+    ),
+    (AcceleratorContract, Bodiless, "test_every_device_holds_a_tensor", "Tensor.item() cannot be called on meta tensors"),
+    (AcceleratorContract, OneShot, "test_teardown_can_be_called_again", "gone already"),
+    (AcceleratorContract, OneShot, "test_serves_several_runs_and_survives_a_failed_one", "gone already"),
+    (
+        AcceleratorContract,
+        Unmeasured,
+        "test_stats_are_numbers_by_name",
+        "stats()['memory_bytes'] is None, not a float",
+    ),
+    (StrategyContract, Undecided, "test_says_who_it_is", "priority() returned None, not an int"),
+    (StrategyContract, Negating, "test_trains_as_the_plain_case_does", "after one epoch the weights are 0.297"),
+    (
+        StrategyContract,
+        Losing,
+        "test_the_module_is_on_the_device_in_a_run_and_on_the_cpu_after_it",
+        "after the run the weights are on meta",
+    ),
+    (
+        StrategyContract,
+        Repeating,
+        "test_each_batch_runs_the_users_step_once",
+        "training_step ran for batches [0, 0, 1, 1, 2, 2, 3, 3], expected [0, 1, 2, 3]",
+    ),
+    (
+        StrategyContract,
+        Prefixing,
+        "test_state_has_the_modules_own_names_and_loads_again",
+        "module_state has the names ['wrapped.layer.bias', 'wrapped.layer.weight'], the module ['layer.bias', 'layer.weight']",
+    ),
+    (
+        StrategyContract,
+        Forgetful,
+        "test_state_has_the_modules_own_names_and_loads_again",
+        "load_module_state did not bring back what module_state gave",
+    ),
+    (
+        StrategyContract,
+        Forgetful,
+        "test_a_checkpoint_resumes_to_the_run_that_would_have_been",
+        "the resumed run ends 0.09",
+    ),
+    (
+        StrategyContract,
+        Flat,
+        "test_rank_and_communication_agree",
+        "all_gather of shape (2,) returned shape (2,), expected (1, 2)",
+    ),
+    (StrategyContract, Leaking, "test_serves_several_runs_and_survives_a_failed_one", "already open"),
+    (
+        PrecisionContract,
+        Scaling,
+        "test_gradients_are_the_true_ones_before_a_step",
+        "step 0: on_before_optimizer_step sees gradients 580.",
+    ),
+    (
+        PrecisionContract,
+        Silent,
+        "test_trains_nearly_as_full_precision_does",
+        "4 batches made 0 optimizer steps: step() must return True for each",
+    ),
+    (
+        PrecisionContract,
+        Global,
+        "test_leaves_torch_as_it_was",
+        "a run left torch's default dtype at torch.float64, it was torch.float32",
+    ),
+    (
+        PrecisionContract,
+        Amnesiac,
+        "test_state_makes_a_round_trip",
+        "state_dict() is {'steps': 0} after loading {'steps': 4}",
+    ),
+    (
+        PrecisionContract,
+        Greedy,
+        "test_leaves_integers_and_booleans_alone",
+        "convert_module made integers and booleans {'count': torch.float32, 'mask': torch.float32}",
+    ),
+    (PrecisionContract, Wedged, "test_serves_several_runs_and_survives_a_failed_one", "unscaled already"),
+    (
+        LoggerContract,
+        Eager,
+        "test_nothing_is_created_before_something_is_logged",
+        "before anything was logged there are ['records.jsonl']",
+    ),
+    (
+        LoggerContract,
+        Dropping,
+        "test_every_record_of_a_run_can_be_read_back",
+        "train_loss was logged at steps [0, 1, 2, 3, 4, 5, 6, 7] but reads back at [1, 3, 5, 7]",
+    ),
+    (
+        LoggerContract,
+        Overwriting,
+        "test_a_second_run_of_the_same_trainer_continues",
+        "train_loss was logged at steps [0, 1, 2, 3] but reads back at []",
+    ),
+    (
+        LoggerContract,
+        Grabbing,
+        "test_leaves_the_metrics_it_is_given_alone",
+        "log_metrics changed the mapping it was given to {'a': 1.0, 'epoch': 0.0, 'step': 0}",
+    ),
+    (LoggerContract, Literal, "test_takes_hyperparameters_of_any_kind", "Object of type PosixPath is not JSON serializable"),
+    (
+        LoggerContract,
+        Lazy,
+        "test_a_failed_run_is_finalized_and_keeps_its_records",
+        "train_loss was logged at steps [0] but reads back at []",
+    ),
+    (
+        LoggerContract,
+        Lazy,
+        "test_what_was_saved_can_be_read_before_the_end",
+        "a was logged at steps [0] but reads back at []",
+    ),
+    (LoggerContract, Wandering, "test_a_second_run_of_the_same_trainer_continues", "log_dir was "),
+    (
+        LoggerContract,
+        Meddling,
+        "test_takes_values_that_are_no_numbers",
+        "Out of range float values are not JSON compliant",
+    ),
+    (CallbackContract, Deaf, "test_answers_a_hook", "Deaf answers no hook, so it would never be called"),
+    (
+        CallbackContract,
+        Trembling,
+        "test_training_goes_as_without_it",
+        "with the callback the weights end 0.4",
+    ),
+    (
+        CallbackContract,
+        Forgetting,
+        "test_a_checkpoint_brings_its_state_back",
+        "state_dict() was {'batches': 4} when saved and is {'batches': 0} when resumed",
+    ),
+    (
+        CallbackContract,
+        Pickling,
+        "test_a_checkpoint_brings_its_state_back",
+        "a checkpoint holds tensors, numbers, strings, lists and dicts only, but callbacks['Pickling']['self'] is a builtins.type",
+    ),
+    (
+        CallbackContract,
+        Numbered,
+        "test_state_key_tells_what_it_is_and_not_which_object",
+        "two callbacks with equal options have the ",
+    ),
+    (CallbackContract, SingleUse, "test_serves_several_runs_and_survives_a_failed_one", "used already"),
+    (
+        ProfilerContract,
+        Swallowing,
+        "test_a_wrapped_function_does_what_it_did",
+        "a wrapped function returned None, expected (1, 2)",
+    ),
+    (
+        ProfilerContract,
+        Swallowing,
+        "test_training_goes_as_without_it",
+        "with the profiler the weights end ",
+    ),
+    (
+        ProfilerContract,
+        Speechless,
+        "test_summary_is_text_before_and_after_a_run",
+        "summary() returned None before anything was measured",
+    ),
+    (
+        ProfilerContract,
+        Vague,
+        "test_summary_is_text_before_and_after_a_run",
+        "summary() does not name TinyModule.training_step: it took some time",
+    ),
+    (EnvironmentContract, Beyond, "test_ranks_are_consistent", "rank 1 is not below 1"),
+    (
+        EnvironmentContract,
+        Stringly,
+        "test_the_meeting_point_is_a_host_and_a_port",
+        "main_port is '29500', not an int from 0 to 65535",
+    ),
+    (EnvironmentContract, Fickle, "test_answers_stay_the_same", "main_port was ("),
+    (
+        EnvironmentContract,
+        Unsure,
+        "test_detect_and_creates_processes_externally_are_yes_or_no",
+        "detect() returned None, not a bool",
+    ),
+    (
+        CheckpointIOContract,
+        Half,
+        "test_a_failed_save_leaves_what_stood_there",
+        "a save that failed half-way changed the files: there are ['a.ckpt']",
+    ),
+    (
+        CheckpointIOContract,
+        Trusting,
+        "test_load_runs_nothing_that_a_file_names",
+        "Trusting.load(<PosixPath>) returned ",
+    ),
+    (
+        CheckpointIOContract,
+        Littering,
+        "test_save_writes_nothing_beside_the_checkpoint",
+        "save left ['a.ckpt', 'a.ckpt.backup']",
+    ),
+    (CheckpointIOContract, Strict, "test_remove_deletes_and_forgives_what_is_gone", "[Errno 2] No such file or directory"),
+    (CheckpointIOContract, Lossy, "test_load_gives_what_save_took", "load gave "),
+]
 
 
 @pytest.mark.parametrize(
-    ("contract", "plugin"),
-    [pytest.param(contract, plugin, id=plugin.__name__) for contract, plugins in BROKEN.items() for plugin in plugins],
+    ("contract", "plugin", "test", "says"),
+    [pytest.param(*row, id=f"{row[1].__name__} {row[2].removeprefix('test_')}") for row in BROKEN],
 )
-def test_a_broken_plugin_fails_the_contract(contract, plugin, tmp_path):
-    found = failures(contract, plugin, tmp_path)
-    print("@@", plugin.__name__, json.dumps(found, indent=1))
+def test_a_broken_plugin_fails_the_contract(contract, plugin, test, says, tmp_path):
+    assert failure(contract, plugin, test, tmp_path).startswith(says)
+
+
+@pytest.mark.parametrize("contract", KINDS, ids=lambda contract: contract.__name__)
+def test_every_contract_has_been_seen_to_fail(contract):
+    assert contract in {row[0] for row in BROKEN}
 
 
 @pytest.mark.parametrize(("contract", "plugin"), [(LoggerContract, JSONLogger), (CallbackContract, Counting)])
-def test_the_good_ones_beside_them_pass(contract, plugin, tmp_path):
-    assert failures(contract, plugin, tmp_path) == {}
+def test_the_good_ones_that_the_broken_derive_from_pass(contract, plugin, tmp_path):
+    for name in (name for name in dir(contract) if name.startswith("test_")):
+        (tmp_path / name).mkdir()
+        assert failure(contract, plugin, name, tmp_path / name) == ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from leyden_loggers.metrics_file import MetricsFile
 
 
 def rows(directory):
-    with open(os.path.join(directory, "metrics.csv"), newline="") as file:
+    with Path(directory, "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -63,26 +63,26 @@ def test_keys_that_appear_later_become_columns_of_all_rows(tmp_path):
     logger.log_metrics({"train": 1.0}, 0)
     logger.log_metrics({"val": 2.0, "acc, top 1": 3.0}, 1)
     logger.log_metrics({"train": 4.0}, 2)
-    with open(os.path.join(logger.log_dir, "metrics.csv"), newline="") as file:
+    with Path(logger.log_dir, "metrics.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["step", "train", "val", "acc, top 1"],
             ["0", "1.0", "", ""],
             ["1", "", "2.0", "3.0"],
             ["2", "4.0", "", ""],
         ]
-    assert os.listdir(logger.log_dir) == ["metrics.csv"]
+    assert [path.name for path in Path(logger.log_dir).iterdir()] == ["metrics.csv"]
 
 
 def test_known_keys_are_appended_without_reading_or_copying_the_file(tmp_path):
     logger = CSVLogger(tmp_path)
     logger.log_metrics({"loss": 1.0}, 0)
-    path = os.path.join(logger.log_dir, "metrics.csv")
-    before = os.stat(path).st_ino
+    path = Path(logger.log_dir, "metrics.csv")
+    before = path.stat().st_ino
     for step in range(1, 50):
         logger.log_metrics({"loss": 1.0}, step)
-    assert os.stat(path).st_ino == before
+    assert path.stat().st_ino == before
     logger.log_metrics({"new": 1.0}, 50)
-    assert os.stat(path).st_ino != before
+    assert path.stat().st_ino != before
     assert len(rows(logger.log_dir)) == 51
 
 
@@ -185,12 +185,12 @@ def test_a_run_directory_deleted_while_training_is_made_again(tmp_path):
 def test_a_file_deleted_while_training_is_made_again(tmp_path):
     logger = CSVLogger(tmp_path)
     logger.log_metrics({"loss": 1.0}, 0)
-    path = os.path.join(logger.log_dir, "metrics.csv")
-    os.remove(path)
+    path = Path(logger.log_dir, "metrics.csv")
+    path.unlink()
     with pytest.warns(LeydenWarning) as warned:
         logger.log_metrics({"loss": 2.0}, 1)
     assert [str(warning.message) for warning in warned] == [
-        f"{path!r} was deleted while the run wrote to it; it was made again and has only what is logged from now on"
+        f"{str(path)!r} was deleted while the run wrote to it; it was made again and has only what is logged from now on"
     ]
     assert rows(logger.log_dir) == [{"step": "1", "loss": "2.0"}]
 
@@ -236,8 +236,10 @@ def test_rows_from_a_step_on_can_be_taken_out(tmp_path, capsys):
     logger.rewind(2)
     logger.log_metrics({"loss": 9.0}, 2)
     assert [(row["step"], row["loss"]) for row in rows(logger.log_dir)] == [("0", "0.0"), ("1", "1.0"), ("2", "9.0")]
-    path = os.path.join(logger.log_dir, "metrics.csv")
-    assert capsys.readouterr().err == f"leyden: 2 row(s) from step 2 on were taken out of {path!r}: the run continues there\n"
+    path = Path(logger.log_dir, "metrics.csv")
+    assert (
+        capsys.readouterr().err == f"leyden: 2 row(s) from step 2 on were taken out of {str(path)!r}: the run continues there\n"
+    )
 
 
 def test_hparams_are_written_beside_the_table(tmp_path):

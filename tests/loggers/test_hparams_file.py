@@ -93,7 +93,8 @@ def test_words_are_written_plain(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " a", "yes", "No", "null", "true", "1", "1e-3", "0x1", "2026-01-01", "a: b", "- a", "#a", "{a}", "[a]", "*a", "!!python/x", "~"],
+    ["", " a", "yes", "No", "null", "true", "1", "1e-3", "0x1", "2026-01-01", "a: b", "- a", "#a", "{a}", "[a]", "*a",
+     "!!python/x", "~"],
 )  # fmt: skip
 def test_text_that_yaml_would_read_as_something_else_is_quoted(text):
     assert to_yaml({"x": text}) == f"x: {json.dumps(text)}\n"

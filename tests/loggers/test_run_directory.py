@@ -6,33 +6,39 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from leyden import LeydenWarning
 from leyden_loggers import CSVLogger, RunDirectory, TensorBoardLogger
 
-CLAIM = """
-import sys, time
-from pathlib import Path
-from leyden_loggers import RunDirectory
+FOUR_RUNS = """
+import os, sys
+from leyden_loggers import CSVLogger, TensorBoardLogger
 
-root, number = Path(sys.argv[1]), sys.argv[2]
-(root / f"ready{number}").touch()
-while not (root / "go").exists():
-    time.sleep(0.001)
-print(RunDirectory(root / "runs").version)
+reader, writer = os.pipe()
+children = []
+for number in range(4):
+    child = os.fork()
+    if not child:
+        os.close(writer)
+        os.read(reader, 1)  # returns for all of them when the parent closes its end
+        logger = (CSVLogger, TensorBoardLogger)[number % 2](sys.argv[1])
+        with open(f"{sys.argv[1]}/{number}.txt", "w") as file:
+            file.write(logger.log_dir)
+        os._exit(0)
+    children.append(child)
+os.close(writer)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to start four processes at one moment")
 def test_four_processes_that_start_at_once_get_four_directories(tmp_path):
-    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True) for i in range(4)]
-    while len(list(tmp_path.glob("ready*"))) < 4:
-        assert all(process.poll() is None for process in processes)
-    (tmp_path / "go").touch()
-    versions = sorted(process.communicate()[0].strip() for process in processes)
-    assert versions == ["0", "1", "2", "3"]
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [f"version_{i}" for i in range(4)]
+    subprocess.run([sys.executable, "-c", FOUR_RUNS, str(tmp_path)], check=True)
+    expected = [str(tmp_path / f"leyden_logs/version_{number}") for number in range(4)]
+    assert sorted(path.read_text() for path in tmp_path.glob("*.txt")) == expected
+    assert sorted(str(path) for path in (tmp_path / "leyden_logs").iterdir()) == expected
 
 
 def test_a_number_that_another_run_takes_in_between_is_passed_over(tmp_path, monkeypatch):
@@ -67,7 +73,7 @@ def test_asking_for_the_directory_takes_it(tmp_path):
     first, second = CSVLogger(tmp_path), CSVLogger(tmp_path)
     assert first.log_dir == str(tmp_path / "leyden_logs" / "version_0")
     assert (second.version, first.version) == (1, 0)
-    assert os.path.isdir(first.log_dir)
+    assert Path(first.log_dir).is_dir()
 
 
 @pytest.mark.parametrize(("version", "name"), [(3, "version_3"), ("final", "final"), ("sweep/a", "sweep/a")])
@@ -91,7 +97,7 @@ def test_a_relative_save_dir_is_shown_as_given_and_survives_a_change_of_director
     logger.log_metrics({"loss": 1.0}, 0)
     monkeypatch.chdir("elsewhere")
     logger.log_metrics({"loss": 2.0}, 1)
-    assert logger.log_dir == os.path.join("logs", "my_model", "version_0")
+    assert logger.log_dir == str(Path("logs/my_model/version_0"))
     assert (tmp_path / "logs/my_model/version_0/metrics.csv").read_text() == "step,loss\n0,1.0\n1,2.0\n"
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

@@ -183,7 +183,8 @@ report([error(Trainer, logger="tensorboard"), error(Trainer, precision="bf16-mix
     )
     assert found == [
         "LookupError: logger='tensorboard' comes with leyden-loggers, which is not installed; run: pip install leyden-loggers",
-        "LookupError: unknown precision 'bf16-mixd'; did you mean 'bf16-mixed'? (pip install leyden-precision) Installed: '32-true'",
+        "LookupError: unknown precision 'bf16-mixd'; did you mean 'bf16-mixed'? (pip install leyden-precision) "
+        "Installed: '32-true'",
     ]
 
 
@@ -194,6 +195,7 @@ def test_one_plugin_beside_core_brings_its_names_and_takes_them_along(new_enviro
     environment.uninstall("leyden-precision")
     gone = environment.run(PREPARE + "report([error(Trainer, precision='bf16-mixed'), leyden.plugins.names(leyden.Precision)])")
     assert gone == [
-        "LookupError: precision='bf16-mixed' comes with leyden-precision, which is not installed; run: pip install leyden-precision",
+        "LookupError: precision='bf16-mixed' comes with leyden-precision, which is not installed; "
+        "run: pip install leyden-precision",
         ["32-true"],
     ]

@@ -58,7 +58,8 @@ def test_every_entry_point_names_something_that_exists(path):
 
 def test_the_catalog_of_names_is_what_the_distributions_register():
     spec = importlib.util.spec_from_file_location("make_catalog", ROOT / "tools/make_catalog.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     assert tool.CATALOG.read_text(encoding="utf-8") == tool.catalog(), "run: make catalog"

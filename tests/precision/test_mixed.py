@@ -119,7 +119,6 @@ def test_a_skipped_step_moves_neither_global_step_nor_scheduler(tmp_path):
     assert run.optimizers[0].param_groups[0]["lr"] == 0.25
 
 
-@pytest.mark.xfail(strict=True, reason="the fit loop steps schedulers of epochs before the first optimizer step; torch warns")
 def test_an_epoch_of_skipped_steps_does_not_move_a_scheduler_of_epochs(tmp_path):
     class Scheduled(Overflowing):
         def configure_optimizers(self):
@@ -290,6 +289,57 @@ def test_an_optimizer_of_another_package_trains_with_the_scaler(tmp_path):
     by_hand(expected, torch.float16, scaled=True, epochs=1)
     assert_same_weights(ours, expected)
     assert run.global_step == 3
+
+
+def test_a_batch_without_a_loss_is_no_step_for_an_optimizer_of_another_package(tmp_path):
+    class Theirs(torch.optim.SGD):
+        pass
+
+    class Skipping(Overflowing):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+    torch.manual_seed(0)
+    ours = Skipping(lr=0.1)
+    torch.manual_seed(0)
+    expected = Skipping(lr=0.1)
+    ours.make_optimizer = lambda: Theirs(ours.parameters(), lr=0.1)
+    run = trainer(tmp_path, "16-mixed", max_epochs=1)
+    run.fit(ours)
+    trainer(tmp_path, "16-mixed", max_epochs=1).fit(expected)
+    assert_same_weights(ours, expected)
+    assert run.global_step == 2
+
+
+def test_the_scale_goes_on_in_a_second_run(tmp_path):
+    run = trainer(tmp_path, "16-mixed", max_epochs=1)
+    run.fit(built([0], lr=0.1))
+    run.fit(built(lr=0.1))
+    assert run.precision.state_dict()["scale"] == 32768.0
+
+
+def test_a_run_that_failed_in_the_middle_of_a_step_leaves_nothing_behind(tmp_path):
+    class Watch(Callback):
+        breaks = True
+
+        def __init__(self):
+            self.largest = []
+
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            self.largest.append(max(p.grad.abs().max().item() for p in module.parameters()))
+            if self.breaks:
+                raise KeyError("in the middle of a step")
+
+    module, watch = built(lr=0.1), Watch()
+    optimizer = module.configure_optimizers()
+    module.make_optimizer = lambda: optimizer
+    run = trainer(tmp_path, "16-mixed", max_epochs=1, callbacks=[watch])
+    with pytest.raises(KeyError):
+        run.fit(module)
+    watch.breaks = False
+    run.fit(module)
+    assert len(watch.largest) == 5
+    assert max(watch.largest) < 10
 
 
 def test_an_overridden_optimizer_step_trains_with_the_scaler_and_a_scheduler(tmp_path):

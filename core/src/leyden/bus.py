@@ -39,12 +39,12 @@ def hook_names() -> tuple[str, ...]:
     return tuple(_SPECS)
 
 
-def spec_text(name: str, *, short: bool = False) -> str:
+def spec_text(name: str, *, short: bool = False, method: bool = True) -> str:
     """A hook's signature as a user would write it; ``short`` leaves out what a module's methods leave out."""
     arguments = _SPECS[name]
     if short:
         arguments = tuple(argument for argument in arguments if argument not in ("trainer", "module"))
-    return f"{name}({', '.join(('self', *arguments))})"
+    return f"{name}({', '.join(('self', *arguments) if method else arguments)})"
 
 
 class HookError(TypeError):
@@ -105,11 +105,12 @@ _HOT = tuple(Calls.__annotations__)
 class _Registered:
     """What pluggy sees of a participant: functions of the specified arguments, and their options."""
 
-    def __init__(self, implementations: Iterable[Implementation]) -> None:
+    def __init__(self, owner: str, implementations: Iterable[Implementation]) -> None:
+        self.owner = owner
         self.options: dict[str, dict[str, Any]] = {}
         for implementation in implementations:
             spec = _SPECS[implementation.hook]
-            setattr(self, implementation.hook, _with_signature(implementation.call, spec, wrapper=implementation.is_wrapper))
+            setattr(self, implementation.hook, _named(implementation.call, spec, wrapper=implementation.is_wrapper))
             self.options[implementation.hook] = implementation.options
 
 
@@ -118,11 +119,8 @@ class _Specs:
 
     def __init__(self) -> None:
         for name, arguments in _SPECS.items():
-
-            def spec(*values: Any) -> Any: ...
-
-            spec.__signature__ = _signature(arguments)  # type: ignore[attr-defined]  # read by inspect, and so by pluggy
-            spec.leyden_spec = vars(Hooks)[name].leyden_spec  # type: ignore[attr-defined]  # what pluggy's marker sets
+            spec = _named(lambda *_: None, arguments)
+            vars(spec)["leyden_spec"] = vars(Hooks)[name].leyden_spec  # what pluggy's marker sets
             setattr(self, name, spec)
 
 
@@ -180,7 +178,9 @@ class Bus:
         order = ("plugin", "datamodule", "callback", "module", "component")
         index = len(self._participants)
         if before is not None:
-            index = next(i for i, other in enumerate(self._participants) if other.plugin is before)
+            index = next((i for i, other in enumerate(self._participants) if other.plugin is before), -1)
+            if index < 0:
+                raise ValueError(f"before={_describe(before)}: it is not on the bus")
         else:
             while index and order.index(self._participants[index - 1].role) > order.index(role):
                 index -= 1
@@ -204,7 +204,10 @@ class Bus:
         """Calls one participant's implementation of a hook, if it has one; arguments are the whole specification."""
         for implementation in self._implementations.get(id(plugin), []):
             if implementation.hook == name:
-                implementation.call(*arguments)
+                result = implementation.call(*arguments)
+                if implementation.is_wrapper:
+                    for _ in result:  # there is nobody else to wrap
+                        pass
 
     def guarded(self, name: str, *arguments: Any, errors: BaseException | None = None) -> BaseException | None:
         """Calls a hook for everybody, whatever each of them raises.
@@ -217,24 +220,32 @@ class Bus:
         Returns:
             ``errors``, or the first error if there was none before.
         """
-        for hook, who in self._guarded_calls(name):
+        caller = getattr(self.manager.hook, name)
+        hookimpls = caller.get_hookimpls()
+        plain = [(found.function, _owner(found)) for found in reversed(hookimpls) if not _wraps(found)]
+        wrappers = [found for found in hookimpls if _wraps(found)]
+
+        def guard(hook: Hook, who: str, values: tuple[Any, ...]) -> None:
+            nonlocal errors
+            traceback = errors.__traceback__ if errors is not None else None
             try:
-                hook(*arguments)
+                hook(*values)
             except BaseException as error:
                 if errors is None:
                     errors = error
+                elif error is errors:
+                    error.__traceback__ = traceback  # raised once more as it is: the frames it has are the user's
                 else:
                     add_note(errors, f"afterwards, {name} of {who} raised {type(error).__name__}: {error}")
-        return errors
 
-    def _guarded_calls(self, name: str) -> Iterator[tuple[Hook, str]]:
-        caller = getattr(self.manager.hook, name)
-        found = list(reversed(caller.get_hookimpls()))
-        if any(hookimpl.wrapper or hookimpl.hookwrapper for hookimpl in found):
-            yield _through_pluggy(caller, _SPECS[name]), "a wrapper"
-        else:
-            for hookimpl in found:
-                yield hookimpl.function, hookimpl.plugin_name
+        def everyone(*values: Any) -> None:
+            while plain:
+                guard(*plain.pop(0), values)
+
+        if wrappers:
+            guard(_wrapped(name, everyone, wrappers), " and ".join(_owner(found) for found in reversed(wrappers)), arguments)
+        everyone(*arguments)  # also when a wrapper failed before it let anybody through
+        return errors
 
     # ---- compiling ----
 
@@ -250,7 +261,7 @@ class Bus:
         for name in _HOT:
             caller = getattr(self.manager.hook, name)
             found = list(reversed(caller.get_hookimpls()))
-            if any(hookimpl.wrapper or hookimpl.hookwrapper for hookimpl in found):
+            if any(_wraps(hookimpl) for hookimpl in found):
                 compiled: tuple[Hook, ...] = (_through_pluggy(caller, _SPECS[name]),)
             else:
                 compiled = tuple(self._direct[hookimpl.function] for hookimpl in found)
@@ -266,18 +277,39 @@ class Bus:
             return
         suffix = " (last)" if trylast else ""
         number = next(i for i, other in enumerate(self._participants) if other.plugin is participant.plugin)
-        registered = _Registered(chosen)
+        registered = _Registered(participant.name, chosen)
         self.manager.register(registered, name=f"{participant.name}#{number}{suffix}")
         for implementation in chosen:
             self._direct[getattr(registered, implementation.hook)] = implementation.call
 
 
+def _wraps(hookimpl: pluggy.HookImpl) -> bool:
+    return hookimpl.wrapper or hookimpl.hookwrapper
+
+
+def _owner(hookimpl: pluggy.HookImpl) -> str:
+    return cast("_Registered", hookimpl.plugin).owner
+
+
 def _through_pluggy(caller: Any, arguments: Sequence[str]) -> Hook:
     def call(*values: Any) -> Any:
         result = caller(**dict(zip(arguments, values, strict=True)))
-        return next((value for value in result if value is not None), None) if isinstance(result, list) else result
+        if not isinstance(result, list):
+            return result  # a wrapper's own answer
+        return -1 if any(value == -1 for value in result) else None  # the one answer that means something to a loop
 
     return call
+
+
+def _wrapped(name: str, function: Hook, wrappers: Sequence[pluggy.HookImpl]) -> Hook:
+    """``function`` with the wrappers of a hook around it."""
+    manager = _Manager("leyden")
+    manager.add_hookspecs(cast("Any", _Specs()))
+    manager.register(_Registered(name, [Implementation(name, function)]))
+    for found in wrappers:
+        options = {"wrapper": found.wrapper, "hookwrapper": found.hookwrapper}
+        manager.register(_Registered(_owner(found), [Implementation(name, found.function, options)]))
+    return _through_pluggy(getattr(manager.hook, name), _SPECS[name])
 
 
 def _describe(plugin: Any) -> str:
@@ -297,30 +329,61 @@ def implementations(participant: Participant) -> Iterator[Implementation]:
     """
     plugin = participant.plugin
     for attribute in _candidates(plugin):
-        static = inspect.getattr_static(plugin, attribute, None)
-        function = static.__func__ if isinstance(static, staticmethod | classmethod) else static
-        options = getattr(function, "leyden_impl", None)
+        function = _function(plugin, attribute)
+        options = _marked(function)
         if options is None and (participant.needs_mark or not _looks_like_hook(attribute)):
             continue
         if not callable(function) or hasattr(function, "leyden_spec"):
             continue  # a property, a child module, or the base class's method that nobody overrode
         hook = (options or {}).get("specname") or attribute
         if hook not in _SPECS:
-            if options is None and hook in METHODS:
+            if options is None and hook in _methods_of(participant):
                 continue
+            if options is not None and options.get("optionalhook"):
+                continue  # of another version of leyden
             _refuse_misspelt(participant, attribute, hook, marked=options is not None)
             continue
+        if hook in _CONSTRUCTION and participant.role != "plugin":
+            raise HookError(
+                f"{participant.name}.{attribute} is never called: the Trainer asks {hook} while it is built, before "
+                f"{participant.role}s take part; answer it in a plug-in of the entry-point group 'leyden'"
+            )
         bound = getattr(plugin, attribute)
         yield Implementation(hook, _bind(participant, hook, attribute, bound, options or {}), dict(options or {}))
 
 
+def check_implementations(plugin: Any, name: str) -> list[str]:
+    """The hooks that ``plugin`` would answer if it were registered as a plug-in of that name.
+
+    Raises:
+        HookError: one cannot be bound, or a name is misspelt.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeydenWarning)  # registering it says the same
+        return [implementation.hook for implementation in implementations(Participant(plugin, name, "plugin"))]
+
+
 def answers_hooks(plugin: Any) -> bool:
-    """Whether any of an object's attributes answers a hook or is marked as one."""
+    """Whether any of an object's attributes answers a hook, is marked as one, or looks like one, misspelt."""
     for attribute in _candidates(plugin):
-        function = inspect.getattr_static(plugin, attribute, None)
-        if callable(function) and (attribute in _SPECS or hasattr(function, "leyden_impl")):
+        function = _function(plugin, attribute)
+        if callable(function) and not hasattr(function, "leyden_spec") and (_looks_like_hook(attribute) or _marked(function)):
             return True
     return False
+
+
+def _function(plugin: Any, attribute: str) -> Any:
+    static = inspect.getattr_static(plugin, attribute, None)  # a property stays one
+    return static.__func__ if isinstance(static, staticmethod | classmethod) else static
+
+
+def _marked(function: Any) -> dict[str, Any] | None:
+    options = getattr(function, "leyden_impl", None)
+    return options if isinstance(options, dict) else None  # some objects answer to every name
+
+
+def _methods_of(participant: Participant) -> tuple[str, ...]:
+    return METHODS if participant.role in ("module", "datamodule") else ()
 
 
 def _candidates(plugin: Any) -> Iterator[str]:
@@ -331,17 +394,21 @@ def _looks_like_hook(name: str) -> bool:
     return name in _SPECS or name.startswith("on_")
 
 
+def _owner_of(participant: Participant) -> str:
+    return participant.name if participant.role == "plugin" else type(participant.plugin).__qualname__
+
+
 def _refuse_misspelt(participant: Participant, attribute: str, hook: str, *, marked: bool) -> None:
-    who = (
-        f"{type(participant.plugin).__qualname__}.{attribute}"
-        if participant.role != "plugin"
-        else f"{participant.name}.{attribute}"
-    )
-    choices = [*_SPECS, *(name for name in METHODS if name.startswith("on_"))]
-    match = nearest(hook, choices, cutoff=0.8)
+    who = f"{_owner_of(participant)}.{attribute}"
+    choices = [*_SPECS, *(name for name in _methods_of(participant) if name.startswith("on_"))]
+    match = None if hook in METHODS else nearest(hook, choices, cutoff=0.8)
     if match or marked:
         hint = f"did you mean {match!r}?" if match else "hooks are listed by: python -m leyden.hookspecs"
         raise HookError(f"{who} answers no hook: there is none named {hook!r}; {hint}")
+    if hook in METHODS:
+        raise HookError(
+            f"{who} is never called: {hook} is a method of modules and data modules, not a hook of a {participant.role}"
+        )
     warnings.warn(
         f"{who} looks like a hook but leyden never calls it: there is no hook {hook!r}; "
         f"a name that does not start with 'on_' silences this",
@@ -354,10 +421,12 @@ def _bind(participant: Participant, hook: str, attribute: str, function: Hook, o
     spec = _SPECS[hook]
     picked = _pick(function, spec, short_first=participant.role in ("module", "datamodule"))
     if picked is None:
-        short = participant.role in ("module", "datamodule")
+        method = inspect.ismethod(function)
+        written = inspect.signature(getattr(function, "__func__", function))  # a method's with self
+        fitting = spec_text(hook, short=participant.role in ("module", "datamodule"), method=method)
         raise HookError(
-            f"{type(participant.plugin).__qualname__}.{attribute}{inspect.signature(function)} does not fit its hook: write "
-            f"{spec_text(hook, short=short)}, or any subset of {listed(spec)} by name"
+            f"{_owner_of(participant)}.{attribute}{written} does not fit its hook: write {fitting}, "
+            f"or any subset of {listed(spec)} by name"
         )
     return _select(function, spec, picked, wrapper=bool(options.get("wrapper") or options.get("hookwrapper")))
 
@@ -382,6 +451,9 @@ def _pick(function: Hook, spec: tuple[str, ...], *, short_first: bool) -> tuple[
     shorts = [short, tuple(name for name in short if name != "dataloader_idx")]
     for shape in [*shorts, *shapes] if short_first else shapes:
         required = sum(p.default is p.empty for p in positional)
+        # A name of the specification in another one's place would be given the wrong value.
+        if any(p.name in spec and p.name != name for p, name in zip(positional, shape, strict=False)):
+            continue
         if required <= len(shape) and (takes_rest or len(shape) <= len(positional)):
             return shape
     return None
@@ -412,28 +484,13 @@ def _select(function: Hook, spec: tuple[str, ...], picked: tuple[str, ...], *, w
         def call(*values: Any) -> Any:
             return function(*select(values))
 
-    call.__signature__ = _signature(spec)  # type: ignore[attr-defined]  # read by inspect, and so by pluggy
     return call
 
 
-def _with_signature(function: Hook, spec: tuple[str, ...], *, wrapper: bool) -> Hook:
-    """A function that pluggy passes the whole specification to: pluggy reads the names in a signature to know what to pass."""
-    parameters = inspect.signature(function).parameters
-    if tuple(parameters) == spec and all(p.default is p.empty for p in parameters.values()):
-        return function
-    if wrapper:
-
-        def call(*values: Any) -> Any:
-            return (yield from function(*values))
-
-    else:
-
-        def call(*values: Any) -> Any:
-            return function(*values)
-
-    call.__signature__ = _signature(spec)  # type: ignore[attr-defined]  # read by inspect, and so by pluggy
-    return call
-
-
-def _signature(spec: tuple[str, ...]) -> inspect.Signature:
-    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in spec])
+def _named(function: Hook, arguments: tuple[str, ...], *, wrapper: bool = False) -> Hook:
+    """A function whose parameters have these names, for pluggy, which reads the names in a function's code."""
+    names = ", ".join(arguments)
+    call = f"(yield from function({names}))" if wrapper else f"function({names})"
+    namespace: dict[str, Any] = {"function": function}
+    exec(compile(f"def hook({names}):\n    return {call}\n", "<leyden.bus>", "exec"), namespace)
+    return cast("Hook", namespace["hook"])

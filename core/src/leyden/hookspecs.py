@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from leyden.module import Module
     from leyden.trainer import Trainer
 
+__path__: list[str] = []  # without one, ``python -m`` warns that the package has imported this module already
+
 hookspec = pluggy.HookspecMarker("leyden")
 hookimpl = pluggy.HookimplMarker("leyden")
 
@@ -31,7 +33,8 @@ class Hooks:
     Nothing flows back through return values, save where a hook says so.
     """
 
-    # ---- while the Trainer is built: only plug-ins of the entry-point group ``leyden`` and callbacks can answer ----
+    # ---- while the Trainer is built, before callbacks take part: only plug-ins can answer, the first hook only those of the
+    # entry-point group ``leyden`` ----
 
     @hookspec
     def translate_arguments(self, arguments: dict[str, Any]) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata, resources
 from typing import Any, TypeVar, cast
 
+from leyden.bus import HookError, check_implementations
 from leyden.component import Component
 from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown
 
@@ -143,6 +144,7 @@ def find(base: type[Component], name: str) -> Plugin | None:
     if owner:
         matching = [plugin for plugin in claims if normalized(plugin.distribution) == normalized(owner)]
         if not matching:
+            _refuse_switched_off(base, name, wanted, owner)
             owners = listed(f"{wanted}@{plugin.distribution}" for plugin in claims)
             raise LookupError(f"{base.kind}={name!r}: distribution {owner!r} does not register {wanted!r}; there is: {owners}")
         return matching[0]
@@ -154,24 +156,33 @@ def find(base: type[Component], name: str) -> Plugin | None:
         return claims[0]
     if getattr(base, "name", None) == wanted:
         return None
+    _refuse_switched_off(base, name, wanted)
     raise LookupError(_unknown(base, wanted))
 
 
+def _refuse_switched_off(base: type[Component], choice: str, name: str, owner: str | None = None) -> None:
+    for plugin in installed():
+        if plugin.group != base.group or plugin.name != name or not is_disabled(plugin):
+            continue
+        if owner is None or normalized(owner) == normalized(plugin.distribution):
+            raise LookupError(
+                f"{base.kind}={choice!r}: its plug-in of {plugin.distribution} is switched off by {DISABLE_VARIABLE}"
+            )
+
+
 def _unknown(base: type[Component], name: str) -> str:
-    switched_off = [plugin for plugin in installed() if plugin.group == base.group and plugin.name == name]
-    if switched_off:
-        return f"{base.kind}={name!r}: its plug-in of {switched_off[0].distribution} is switched off by {DISABLE_VARIABLE}"
     known = names(base)
     elsewhere = catalog().get(base.group, {})
     if name in elsewhere:
         return f"{base.kind}={name!r} comes with {elsewhere[name]}, which is not installed; run: pip install {elsewhere[name]}"
     message = f"unknown {base.kind} {name!r}"
     match = nearest(name, [*known, *elsewhere])
-    if match:
-        message += f"; did you mean {match!r}?"
-        if match not in known:
-            message += f" (pip install {elsewhere[match]})"
-    return f"{message} Installed: {listed(known)}" if match else f"{message}; installed: {listed(known)}"
+    if match is None:
+        return f"{message}; installed: {listed(known)}"
+    message += f"; did you mean {match!r}?"
+    if match not in known:
+        message += f" (pip install {elsewhere[match]})"
+    return f"{message} Installed: {listed(known)}"
 
 
 def build(base: type[C], factory: Callable[..., Any], options: Mapping[str, Any], label: str) -> C:
@@ -187,18 +198,17 @@ def build(base: type[C], factory: Callable[..., Any], options: Mapping[str, Any]
     if signature is not None and not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
         for option in options:
             if option not in signature.parameters:
-                known = listed(signature.parameters)
-                raise TypeError(
-                    f"{label} has no option {option!r}{did_you_mean(option, signature.parameters)} Its options: {known}"
-                )
+                hint = did_you_mean(option, signature.parameters)
+                known = f"{hint} Its" if hint else "; its"
+                raise TypeError(f"{label} has no option {option!r}{known} options: {listed(signature.parameters)}")
     if signature is not None:
         try:
             signature.bind(**options)
         except TypeError as error:
-            raise TypeError(f"{label}: {error}") from None
+            raise TypeError(f"{label}: {error}; its options: {listed(signature.parameters)}") from None
     built = factory(**options)
     if not _is(base, built):
-        raise TypeError(f"{label} made a {type(built).__name__}, which is not a {base.__name__}")
+        raise TypeError(f"{label} made a {type(built).__name__}, which is no {base.__name__}")
     return cast("C", built)
 
 
@@ -242,7 +252,9 @@ def resolve(base: type[C], choice: object, *, argument: str | None = None) -> C:
         raise TypeError(f"{where}={name.__name__} is a class; pass an object, {name.__name__}(...)")
     if _is(base, name):
         return cast("C", name)
-    raise TypeError(f"{where}={choice!r}: expected a name, {{name: options}} or a {base.__name__} object, got {shown(choice)}")
+    raise TypeError(
+        f"{where}={choice!r}: expected a name, {{name: options}} or an instance of {base.__name__}, got {shown(choice)}"
+    )
 
 
 def load_all(base: type[C]) -> Iterable[tuple[Plugin, Any]]:
@@ -257,22 +269,27 @@ def load_all(base: type[C]) -> Iterable[tuple[Plugin, Any]]:
 def hook_plugins() -> list[tuple[Plugin, Any]]:
     """The objects to put on the bus of every run: those of the entry-point group ``leyden``.
 
-    An entry point may name a module, an object or a class, which is called without arguments. A broken one is named in a
-    warning and left out.
+    An entry point may name a module, an object or a class, which is called without arguments. A broken one, also one whose
+    hooks do not fit their specifications, is named in a warning and left out.
     """
-    found = []
+    found: list[tuple[Plugin, Any]] = []
     for plugin in available(HOOK_GROUP):
+        where = f"plug-in {plugin.name!r} ({plugin.group}) of {plugin.distribution} {plugin.version}"
         try:
             loaded = plugin.load()
-            found.append((plugin, loaded() if isinstance(loaded, type) else loaded))
-        except Exception as error:
-            text = (
-                str(error)
-                if isinstance(error, PluginError)
-                else (
-                    f"plug-in {plugin.name!r} ({plugin.group}) of {plugin.distribution} {plugin.version} cannot be built: "
-                    f"{type(error).__name__}: {error}"
-                )
-            )
-            warnings.warn(f"{text}; it is left out", PluginWarning, stacklevel=2)
+            try:
+                loaded = loaded() if isinstance(loaded, type) else loaded
+            except Exception as error:
+                raise PluginError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+            try:
+                answers = check_implementations(loaded, plugin.name)
+            except HookError as error:
+                raise PluginError(f"{where}: {error}") from error
+            if not answers:
+                raise PluginError(f"{where} answers no hook: {plugin.value!r} is {shown(loaded)}")
+        except PluginError as error:
+            warnings.warn(f"{error}; it is left out", PluginWarning, stacklevel=2)
+            continue
+        if not any(loaded is other for _, other in found):  # one object under two names takes part once
+            found.append((plugin, loaded))
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from leyden.accelerator import Accelerator
@@ -11,7 +12,7 @@ from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
 from leyden.logger import Logger
 from leyden.messages import listed, shown
-from leyden.plugins import load_all, names, resolve
+from leyden.plugins import PluginWarning, load_all, names, resolve
 from leyden.strategy import Strategy
 
 
@@ -22,19 +23,33 @@ def choose_accelerator(choice: Any) -> Accelerator:
         ValueError: it is not available on this machine.
     """
     if choice == "auto":
-        found: list[type[Accelerator]] = [
-            loaded
-            for _, loaded in load_all(Accelerator)
-            if isinstance(loaded, type) and issubclass(loaded, Accelerator) and loaded.is_available()
-        ]
-        return max(found, key=lambda cls: cls.priority)() if found else Accelerator()
+        found: list[type[Accelerator]] = [*_available_accelerators(), Accelerator]
+        return max(found, key=lambda cls: cls.priority)()  # the first of several: a registered one rather than the plain one
     accelerator = resolve(Accelerator, choice)
     if not accelerator.is_available():
         raise ValueError(
             f"accelerator={accelerator.name!r} was asked for, but this machine has no such device; "
-            f"use accelerator='auto', or one of {listed(names(Accelerator))}"
+            f"use accelerator='auto', which takes the best one there is"
         )
     return accelerator
+
+
+def _available_accelerators() -> Iterator[type[Accelerator]]:
+    for plugin, loaded in load_all(Accelerator):
+        if not (isinstance(loaded, type) and issubclass(loaded, Accelerator)):
+            continue  # a function that chooses among accelerators is for those who ask for it
+        try:
+            there = loaded.is_available()
+        except Exception as error:
+            warnings.warn(
+                f"plug-in {plugin.name!r} ({plugin.group}) of {plugin.distribution} {plugin.version} cannot say whether its "
+                f"device is there: {type(error).__name__}: {error}; it is left out",
+                PluginWarning,
+                stacklevel=3,
+            )
+            continue
+        if there:
+            yield loaded
 
 
 def choose_environment(choice: Any) -> ClusterEnvironment:
@@ -106,10 +121,10 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
     found: list[Any] = []
     for index, item in enumerate(items):
         where = f"{argument}[{index}]" if isinstance(choice, list | tuple) else argument
-        callback = resolve(Callback, _named(item), argument=where)
+        callback: Any = resolve(Callback, _named(item), argument=where)
         if not isinstance(callback, Callback) and not answers_hooks(callback):
             raise TypeError(
-                f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(item)}"
+                f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(callback)}"
             )
         if any(callback is other for other in found):
             raise ValueError(f"{where}: {type(callback).__qualname__} is given twice; give each callback once")

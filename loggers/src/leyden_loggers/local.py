@@ -182,7 +182,7 @@ class LocalLogger(Logger):
 
 def _number(key: str, value: Any) -> int | float:
     if isinstance(value, int | float):
-        return value
+        return float(value) if isinstance(value, float) else int(value)  # numpy's float64 is a float, with another repr
     if callable(getattr(value, "item", None)) and getattr(value, "size", None) is not None:
         size = value.size if isinstance(value.size, int) else value.numel()
         if size == 1:

@@ -10,18 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from leyden import Module
 from leyden.data.transfer import move_to_device
 from leyden.messages import LeydenWarning, add_note, did_you_mean, listed, shown
+from torch import nn
 
 from leyden_loggers.hparams_file import plain
 from leyden_loggers.local import LocalLogger, NoExperiment
 from leyden_loggers.run_directory import refusing
 
 if TYPE_CHECKING:
-    from leyden import Module
+    from leyden import Trainer
     from torch.utils.tensorboard import SummaryWriter
 
 WRITER_OPTIONS = ("comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
@@ -149,8 +151,13 @@ class TensorBoardLogger(LocalLogger):
 
     def _add(self, summary: Any, step: int) -> None:
         writer = self.experiment
-        with refusing(Path(writer.get_logdir())):  # the client raises here what went wrong in its thread
-            writer.file_writer.add_summary(summary, step)
+        place = Path(writer.get_logdir())
+        with refusing(place):
+            try:
+                writer.file_writer.add_summary(summary, step)
+            except OSError:  # what went wrong in the client's thread, which has ended with it
+                self._abandon(writer, place)
+                raise
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, Any] | None = None) -> None:
         """Writes ``hparams.yaml``, and the hyperparameters for TensorBoard's HPARAMS page.
@@ -203,16 +210,23 @@ class TensorBoardLogger(LocalLogger):
             )
             return
         device = module.device
-        inputs = move_to_device(_positional(module, example), device)
+        names = tuple(example) if isinstance(example, Mapping) else ()
+        inputs = tuple(example.values()) if names else example if isinstance(example, tuple) else (example,)
+        drawing = _Drawing(module, names)
 
         def draw(*values: Any) -> None:
-            self.experiment.add_graph(module, values)
+            cached = torch.is_autocast_cache_enabled()
+            torch.set_autocast_cache_enabled(False)  # the tracer takes weights that were cast before for constants
+            try:
+                self.experiment.add_graph(drawing, values)
+            finally:
+                torch.set_autocast_cache_enabled(cached)
 
         if self._trainer is not None:
             draw = self._trainer.precision.wrap_step(draw, device.type)
         try:
-            with _undisturbed(module), torch.no_grad(), _quiet_tracing():
-                draw(*inputs)
+            with _undisturbed(module), _properties_harmless(module), torch.no_grad(), _quiet_tracing():
+                draw(*move_to_device(inputs, device))
         except Exception as error:
             add_note(error, f"log_graph=True: {type(module).__name__}.forward could not be drawn; log_graph=False trains without")
             raise
@@ -236,8 +250,9 @@ class TensorBoardLogger(LocalLogger):
             self.save()
         finally:
             writer, self._writer = self._writer, None
-            if writer is not None:
-                writer.close()
+            with suppress(OSError):  # save() has raised it
+                if writer is not None:
+                    writer.close()
 
     def rewind(self, step: int) -> None:
         """Has TensorBoard hide what this directory's events say from ``step`` on."""
@@ -254,7 +269,7 @@ def _unknown_option(option: str) -> str:
     own = [name for name in inspect.signature(TensorBoardLogger).parameters if name != "summary_writer_options"]
     known = [*own, *WRITER_OPTIONS]
     hint = did_you_mean(option, known)
-    return f"logger 'tensorboard' has no option {option!r}{hint or ';'} Its options: {listed(known)}"
+    return f"logger 'tensorboard' has no option {option!r}{hint + ' Its' if hint else '; its'} options: {listed(known)}"
 
 
 def _flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -265,21 +280,16 @@ def _flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _positional(module: Module, example: Any) -> tuple[Any, ...]:
-    """The arguments of ``forward`` by position: the client can pass no others.
+class _Drawing(nn.Module):
+    """Passes inputs on by name, which the client cannot, and has no property that the tracer could stumble over."""
 
-    Raises:
-        ValueError: ``example`` is a dict with an argument that can only be given by name.
-    """
-    if isinstance(example, Mapping):
-        bound = inspect.signature(module.forward).bind(**example)
-        if bound.kwargs:
-            raise ValueError(
-                f"log_graph=True: {type(module).__name__}.forward takes {listed(bound.kwargs)} by name only, and TensorBoard's "
-                f"client passes inputs by position; use log_graph=False"
-            )
-        return bound.args
-    return example if isinstance(example, tuple) else (example,)
+    def __init__(self, module: Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = names
+
+    def forward(self, *values: Any) -> Any:
+        return self.module(**dict(zip(self.names, values, strict=True))) if self.names else self.module(*values)
 
 
 @contextmanager
@@ -293,6 +303,26 @@ def _undisturbed(module: Module) -> Iterator[None]:
     finally:
         for child, training in modes:
             child.training = training
+
+
+@contextmanager
+def _properties_harmless(module: Module) -> Iterator[None]:
+    """The tracer reads every property of every module and survives an AttributeError only: no trainer, no other error."""
+    alone = [child for child in module.modules() if isinstance(child, Module) and not _is_attached(child)]
+    for child in alone:
+        child.trainer = cast("Trainer", object())
+    try:
+        yield
+    finally:
+        for child in alone:
+            child.trainer = None
+
+
+def _is_attached(module: Module) -> bool:
+    try:
+        return bool(module.trainer)
+    except RuntimeError:
+        return False
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class ClosureStep(TrainStep):
         super().__init__(trainer, module)
         self.overrides_step = is_overridden("optimizer_step", module, Module)
         self.updates: list[bool] = []
+        self.needs_loss = True
 
     @staticmethod
     def is_needed(optimizer: Optimizer, module: Module) -> bool:

@@ -77,6 +77,9 @@ class FitLoop:
             self._run_epoch()
             self._end_epoch()
             self._reload()
+        if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
+            trainer.metrics.enter(TRAIN_BATCH)
+            trainer.log_record(trainer.metrics.step_record())
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
 
@@ -107,7 +110,7 @@ class FitLoop:
             stepped = update()
             if stepped and every_step:
                 schedulers.advance(every_step, progress.global_step)
-            if is_last and schedulers.epoch:
+            if is_last and schedulers.epoch and progress.global_step:  # not before the first step was taken
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
             progress.batch = batch_idx = batch_idx + 1
             progress.total_batches += 1

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
+_UNSEEN: dict[str, Any] = {}
+
+
 class TrainStep:
     """Straight-line forward, backward and step, with one optimizer or none.
 
@@ -36,6 +39,8 @@ class TrainStep:
         """Batches in the running window so far."""
         self.due = False
         """Whether the running batch completes its window."""
+        self.needs_loss = False
+        """Whether a subclass reads the loss in what :meth:`forward_backward` returns."""
 
         backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
@@ -53,7 +58,8 @@ class TrainStep:
             is_last: whether the epoch ends with it, and so the accumulation window.
 
         Returns:
-            The mapping that ``training_step`` returned, its loss detached, or ``{"loss": loss}``; None if that was None.
+            The mapping that ``training_step`` returned, its loss detached, or ``{"loss": loss}``; None if that was None. An empty
+            mapping if no hook will see it.
         """
         trainer, module, calls = self.trainer, self.module, self.calls
         self.due = is_last or self.window + 1 >= self.accumulated
@@ -81,6 +87,8 @@ class TrainStep:
         for hook in calls.on_after_backward:
             hook(trainer, module)
 
+        if not calls.on_train_batch_end and not self.needs_loss:
+            return _UNSEEN  # nobody asks, and detaching costs a microsecond
         loss = loss.detach()
         return {"loss": loss} if output.__class__ is Tensor else {**output, "loss": loss}
 

@@ -67,6 +67,8 @@ class Entry:
     def add(self, value: Any, weight: int) -> None:
         """Adds one value to the epoch's."""
         self.count += 1
+        if isinstance(value, Tensor) and value.requires_grad:
+            value = value.detach()
         if self.reduction == "mean":
             self.weight += weight
         else:
@@ -76,26 +78,34 @@ class Entry:
             if isinstance(value, Tensor):
                 # In float64 a sum over any number of batches and ranks is exact enough to be compared; MPS has none.
                 wide = torch.float64 if value.device.type != "mps" else torch.float32
-                self.total = value.detach().to(wide).mul_(weight) if value.dtype != wide else value.detach() * weight
+                self.total = value.to(wide) * weight
             else:
                 self.total = value * weight
         elif self.reduction in ("mean", "sum"):
             if isinstance(total, Tensor):
-                total.add_(value if not isinstance(value, Tensor) else value.detach().to(total.device), alpha=weight)
+                if isinstance(value, Tensor) and value.is_cuda is not total.is_cuda:
+                    value = value.to(total.device)
+                total.add_(value, alpha=weight)
             else:
                 self.total = total + value * weight
         elif isinstance(total, Tensor) or isinstance(value, Tensor):
             function = torch.minimum if self.reduction == "min" else torch.maximum
-            other = value.detach() if isinstance(value, Tensor) else torch.tensor(value)
+            other = torch.as_tensor(value)
             self.total = function(torch.as_tensor(total, device=other.device), other.to(torch.as_tensor(total).dtype))
         else:
             self.total = min(total, value) if self.reduction == "min" else max(total, value)
 
 
+    def so_far(self) -> Tensor:
+        """The epoch's value as it stands, in this process."""
+        value = self.total / self.weight if self.reduction == "mean" else self.total
+        return value.float().clone() if isinstance(value, Tensor) else torch.tensor(float(value))
+
+
 class Metrics:
     """The values of a run.
 
-    Everything stays on the device until a log point: :meth:`step_record` and :meth:`epoch_record` read all that is due in
+    Everything stays on the device until a log point: :meth:`step_record` and :meth:`reduce_epoch` read all that is due in
     one copy a device.
     """
 
@@ -169,7 +179,9 @@ class Metrics:
             if not value.is_floating_point():
                 value = value.float()
             elif not enable_graph:
-                value = value.detach().clone()  # the user may change it in place, as in `loss /= 2`
+                value = value.detach()
+                if entry.on_step:
+                    value = value.clone()  # the user may change it in place before it is read, as in `loss /= 2`
         elif not isinstance(value, int | float):
             value = _number(name, value)
         self._clock = entry.seen = self._clock + 1
@@ -186,6 +198,9 @@ class Metrics:
                     self.batch_size = self._infer(name)
                 weight = self.batch_size
             entry.add(value, weight)
+            if self.context is not None and not self.context.per_batch:
+                # Whoever monitors the key in the hook that logged it finds it; processes are reduced over after the hook.
+                self.callback_metrics[entry.name] = entry.so_far()
 
     def _infer(self, name: str) -> int:
         try:

@@ -14,7 +14,8 @@ class Schedulers:
     """The schedulers of a run; each kind of moment has its own tuple, empty where there is none."""
 
     def __init__(self, configs: Iterable[SchedulerConfig], module: Module, metrics: Mapping[str, Any]) -> None:
-        configs = list(configs)
+        # In manual optimization the user steps schedulers as well as optimizers.
+        configs = list(configs) if module.automatic_optimization else []
         self._module = module
         self._metrics = metrics
         self.step = self._chosen(configs, "step", plateau=False)

@@ -128,22 +128,23 @@ def _params(parameters: Iterator[nn.Parameter]) -> str:
 def _table(layers: list[Layer]) -> list[str]:
     if not layers:
         return []
-    rows = [("Name", "Type", "Params", "In sizes", "Out sizes")]
+    rows: list[tuple[str, ...]] = [("Name", "Type", "Params", "In sizes", "Out sizes")]
     rows += [(layer.name, layer.type, layer.params, layer.in_sizes, layer.out_sizes) for layer in layers]
     if not any(layer.in_sizes for layer in layers):
         rows = [row[:3] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        " | ".join(f"{cell:>{width}}" if column == 2 else f"{cell:<{width}}" for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        " | ".join(
+            f"{cell:>{width}}" if column == 2 else f"{cell:<{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     rule = "-" * (sum(widths) + 3 * (len(widths) - 1))
     return [lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:]), rule]
 
 
-def _sizes(
-    module: nn.Module, names: set[str], example: Any, forward: Callable[..., Any]
-) -> dict[str, tuple[str, str]]:
+def _sizes(module: nn.Module, names: set[str], example: Any, forward: Callable[..., Any]) -> dict[str, tuple[str, str]]:
     """The sizes of what went in and out of the named layers when ``forward`` was called with ``example``."""
     found: dict[str, tuple[str, str]] = {}
 
@@ -160,12 +161,13 @@ def _sizes(
     ]
     modes = [(layer, layer.training) for layer in module.modules()]
     module.eval()
-    device = getattr(module, "device", torch.device("cpu"))
+    device: torch.device = getattr(module, "device", torch.device("cpu"))
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            if hasattr(module, "transfer_batch_to_device"):
-                example = module.transfer_batch_to_device(example, device, 0)
+            transfer: Any = getattr(module, "transfer_batch_to_device", None)
+            if transfer is not None:
+                example = transfer(example, device, 0)
             if isinstance(example, tuple):
                 forward(*example)
             elif isinstance(example, dict):

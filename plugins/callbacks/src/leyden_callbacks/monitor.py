@@ -110,17 +110,16 @@ class Monitor:
             None if there is no such value; it is taken once.
         """
         value: Any = trainer.callback_metrics.get(self.key)
+        number: float | None = None
         if value is None:
             value = counters(trainer).get(self.key)
-        elif self._measured_at is not None and self._measured_at != trainer.global_step:
-            value = None
-        elif isinstance(value, Tensor) and value is self._used:
-            value = None
-        if value is not None:
+        outdated = self._measured_at is not None and self._measured_at != trainer.global_step
+        used = isinstance(value, Tensor) and value is self._used
+        if value is not None and not outdated and not used:
             self._used = value
-            value = float(value)
+            number = float(value)
         # A training step's value differs between processes; their decisions must not.
-        return trainer.strategy.broadcast(value)
+        return trainer.strategy.broadcast(number)
 
 
 def mistyped(key: str, known: Iterable[str]) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib import metadata
+from typing import Any
 
 import leyden
 import torch
@@ -31,15 +33,16 @@ class DoctorCommand(Command):
         print(f"self-test: {STEPS} training steps with each part")
         failed = 0
         for outcome in outcomes():
-            print(f"  {outcome.part:<38}{outcome.state:<10}{_one_line(outcome)}", flush=True)
+            print(_shown(outcome), flush=True)
             failed += outcome.state == "failed"
         print()
         print(f"{failed} of the parts above failed" if failed else "everything that can work on this machine works")
         return int(failed > 0)
 
 
-def _one_line(outcome: Outcome) -> str:
-    return " ".join(outcome.detail.split())
+def _shown(outcome: Outcome) -> str:
+    start = f"  {outcome.part:<27} {outcome.state:<10}"
+    return textwrap.fill(outcome.detail, 120, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -74,6 +77,7 @@ def _backends() -> Iterator[tuple[str, str]]:
         known = {}
     yield "distributed", ", ".join(name for name, here in known.items() if here) or "none"
     yield "CUDA build", torch.version.cuda or "no"
-    yield "cuDNN", str(torch.backends.cudnn.version()) if torch.backends.cudnn.is_available() else "no"
-    yield "oneDNN", "yes" if torch.backends.mkldnn.is_available() else "no"
-    yield "OpenMP", "yes" if torch.backends.openmp.is_available() else "no"
+    libraries: Any = torch.backends  # torch leaves their functions untyped
+    yield "cuDNN", str(libraries.cudnn.version()) if libraries.cudnn.is_available() else "no"
+    yield "oneDNN", "yes" if libraries.mkldnn.is_available() else "no"
+    yield "OpenMP", "yes" if libraries.openmp.is_available() else "no"

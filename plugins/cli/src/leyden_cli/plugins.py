@@ -37,6 +37,7 @@ class PluginsCommand(Command):
 def _blocks(inventory: Inventory) -> Iterator[list[str]]:
     for owner in inventory.distributions:
         yield list(_distribution(owner))
+    yield ["times are those of the import after leyden's own; a module that several need counts for the first of them"]
     if inventory.conflicts:
         yield ["names that several distributions claim:", *(f"  {_conflict(conflict)}" for conflict in inventory.conflicts)]
 

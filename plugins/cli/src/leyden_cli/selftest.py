@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import leyden
@@ -29,7 +30,7 @@ class Outcome:
     """What came of one run of ten steps."""
 
     part: str
-    """``"core alone"``, or the kind and name of the part that was tried."""
+    """``"plain run"``, or the kind and name of what was tried."""
 
     state: str
     """``"ok"``, ``"failed"`` or ``"not here"``: this machine lacks what the part needs."""
@@ -39,17 +40,26 @@ class Outcome:
 
 
 def outcomes() -> Iterator[Outcome]:
-    """Runs the test of each part in turn: core alone, accelerators, precisions, loggers.
+    """Runs the test of each part in turn: plug-ins of every run, a plain run, accelerators, precisions, loggers.
 
     Names that stand for one and the same object are tried once. Everything is written to a directory that is gone afterwards.
     """
-    yield _try("core alone", _train)
+    yield from _broken_hook_plugins()
+    yield _try("plain run", _train)
     for names, plugin in _distinct(leyden.Accelerator):
-        yield _try(f"accelerator {names}", lambda p=plugin: _train(accelerator=_available_accelerator(p)))
+        yield _try(f"accelerator {names}", partial(_try_accelerator, plugin))
     for names, plugin in _distinct(leyden.Precision):
-        yield _try(f"precision {names}", lambda p=plugin: _train(accelerator="auto", precision=_suitable_precision(p)))
+        yield _try(f"precision {names}", partial(_try_precision, plugin))
     for names, plugin in _distinct(leyden.Logger):
-        yield _try(f"logger {names}", lambda p=plugin: _train(logger=_full_name(p)))
+        yield _try(f"logger {names}", partial(_train, logger=_full_name(plugin)))
+
+
+def _broken_hook_plugins() -> Iterator[Outcome]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plugins.hook_plugins()
+    for warning in caught:
+        yield Outcome("plug-ins of every run", "failed", str(warning.message))
 
 
 def _distinct(base: type[Component]) -> Iterator[tuple[str, Plugin]]:
@@ -64,30 +74,25 @@ def _full_name(plugin: Plugin) -> str:
     return f"{plugin.name}@{plugin.distribution}"
 
 
-def _available_accelerator(plugin: Plugin) -> str:
+def _try_accelerator(plugin: Plugin) -> str:
     kind = plugin.load()
-    if isinstance(kind, type) and not kind.is_available():
-        raise _NotHereError("there is no such device")
-    if not isinstance(kind, type):
-        try:
-            kind()
-        except ValueError as error:
-            raise _NotHereError(str(error)) from None
-    return _full_name(plugin)
-
-
-def _suitable_precision(plugin: Plugin) -> str:
-    precision = plugins.resolve(leyden.Precision, _full_name(plugin))
-    trainer = _trainer("", accelerator="auto")
     try:
-        precision.check(_optimizers(), trainer.strategy.device.type)
+        accelerator: leyden.Accelerator = kind()
+    except ValueError as error:  # a function that chooses among devices, and found none
+        raise _NotHereError(str(error)) from None
+    if not accelerator.is_available():
+        raise _NotHereError("there is no such device")
+    return _train(accelerator=accelerator)
+
+
+def _try_precision(plugin: Plugin) -> str:
+    precision = plugins.resolve(leyden.Precision, _full_name(plugin))
+    accelerator = _trainer("", accelerator="auto").accelerator
+    try:
+        precision.check([TinyModule().configure_optimizers()], accelerator.device(0).type)
     except ValueError as error:
         raise _NotHereError(str(error)) from None
-    return _full_name(plugin)
-
-
-def _optimizers() -> list[torch.optim.Optimizer]:
-    return [TinyModule().configure_optimizers()]
+    return _train(accelerator=accelerator, precision=precision)
 
 
 def _trainer(directory: str, **parts: Any) -> leyden.Trainer:
@@ -134,6 +139,7 @@ def _train(**parts: Any) -> str:
 def _try(part: str, run: Callable[[], str]) -> Outcome:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
+        warnings.simplefilter("ignore", plugins.PluginWarning)  # said once, before
         try:
             state, detail = "ok", run()
         except _NotHereError as error:

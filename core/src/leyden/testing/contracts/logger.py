@@ -75,13 +75,14 @@ class LoggerContract:
         logger = self.logger(tmp_path)
         introduced(logger, Logger)
 
-    def test_building_a_trainer_creates_nothing(self, tmp_path: Path) -> None:
+    def test_nothing_is_created_before_something_is_logged(self, tmp_path: Path) -> None:
         logger = self.logger(tmp_path)
         quiet(tmp_path, logger=logger)
-        assert logger.log_dir is None or isinstance(logger.log_dir, str), f"log_dir is {logger.log_dir!r}, not a str"
+        logger.save()
         logger.finalize("success")
         found = sorted(path.name for path in tmp_path.rglob("*"))
         assert not found, f"before anything was logged there are {found}"
+        assert logger.log_dir is None or isinstance(logger.log_dir, str), f"log_dir is {logger.log_dir!r}, not a str"
 
     def test_every_record_of_a_run_can_be_read_back(self, tmp_path: Path) -> None:
         logger, recorder = self.logger(tmp_path), Recorder()

@@ -94,10 +94,15 @@ class PrecisionContract:
 
     def test_leaves_torch_as_it_was(self, tmp_path: Path) -> None:
         device_type = self.accelerator().device(0).type
-        before = torch.get_default_dtype(), torch.is_autocast_enabled(device_type)
-        self._trainer(tmp_path).fit(tiny())
-        after = torch.get_default_dtype(), torch.is_autocast_enabled(device_type)
-        assert after == before, f"torch's default dtype and autocast were {before} before a run and are {after} after it"
+        # Set here, because a test before this one may have trained with the same precision.
+        torch.set_default_dtype(torch.float32)
+        try:
+            self._trainer(tmp_path).fit(tiny())
+            after = torch.get_default_dtype()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert after == torch.float32, f"a run left torch's default dtype at {after}, it was torch.float32"
+        assert not torch.is_autocast_enabled(device_type), f"a run left autocast on for {device_type!r}"
 
     def test_leaves_integers_and_booleans_alone(self) -> None:
         module = torch.nn.Module()

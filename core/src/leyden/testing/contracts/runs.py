@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leyden.accelerator import Accelerator
 from leyden.callback import Callback
+from leyden.checkpoint.plain import NotPlain, plain
 from leyden.component import Component
 from leyden.precision import Precision
 from leyden.strategy import Strategy
@@ -118,14 +119,20 @@ def refusal(kind: type[E], function: Callable[..., Any], *args: Any) -> E:
     Raises:
         AssertionError: it raises nothing, or something else.
     """
-    shown = f"{getattr(function, '__qualname__', function)}({', '.join(map(repr, args))})"
+    name = getattr(function, "__qualname__", repr(function))
+    call = f"{name}({', '.join(_short(arg) for arg in args)})"
     try:
         result = function(*args)
     except kind as error:
         return error
     except Exception as error:
-        raise AssertionError(f"{shown} raised {type(error).__name__}: {error}; expected {kind.__name__}") from error
-    raise AssertionError(f"{shown} returned {result!r}; expected {kind.__name__}")
+        raise AssertionError(f"{call} raised {type(error).__name__}: {error}; expected {kind.__name__}") from error
+    raise AssertionError(f"{call} returned {_short(result)}; expected {kind.__name__}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 and "\n" not in text else f"<{type(value).__name__}>"
 
 
 def stored(state: Any) -> Any:
@@ -134,13 +141,14 @@ def stored(state: Any) -> Any:
     Raises:
         AssertionError: it is not plain data.
     """
-    file = io.BytesIO()
     try:
-        torch.save(state, file)
-        file.seek(0)
-        return torch.load(file, weights_only=True)
-    except Exception as error:
-        raise AssertionError(f"{state!r} is not plain data (tensors, numbers, strings, lists and dicts): {error}") from error
+        kept = plain(state, "state_dict()")  # as checkpoints do
+    except NotPlain as error:
+        raise AssertionError(f"{error}; checkpoints hold tensors, numbers, strings, lists and dicts only") from error
+    file = io.BytesIO()
+    torch.save(kept, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def same(found: Any, expected: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from leyden.messages import announce, shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key
-from leyden_callbacks.checkpoint import folder
 from leyden_callbacks.checkpoint.filenames import DEFAULT_TEMPLATE, check_template, format_name, unused_name
+from leyden_callbacks.checkpoint.folder import Folder, is_remote
+from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Schedule
 from leyden_callbacks.checkpoint.top_k import TopK
 from leyden_callbacks.monitor import Monitor, counters
@@ -97,13 +98,13 @@ class ModelCheckpoint(Callback):
             check_key(owner, "monitor", monitor)
         elif save_top_k > 1:
             raise ValueError(
-                f"{owner}(save_top_k={save_top_k}) keeps the best {save_top_k}, but of what? Pass monitor='val_loss' or the key of "
-                f"another logged value; monitor='step' with mode='max' keeps the newest {save_top_k}"
+                f"{owner}(save_top_k={save_top_k}) keeps the best {save_top_k}, but of what? Pass monitor='val_loss' or the key "
+                f"of another logged value; monitor='step' with mode='max' keeps the newest {save_top_k}"
             )
         if save_on_train_epoch_end is not None:
             check_bool(owner, "save_on_train_epoch_end", save_on_train_epoch_end)
 
-        self.dirpath: str | None = _absolute(os.fspath(dirpath)) if dirpath is not None else None
+        self._folder: Folder | None = Folder(os.fspath(dirpath)) if dirpath is not None else None
         self.filename = filename
         self.monitor = monitor
         self.verbose = verbose
@@ -130,12 +131,17 @@ class ModelCheckpoint(Callback):
         # Unmonitored checkpoints are scored by the order in which they were written.
         self._kept = TopK(save_top_k, mode if monitor is not None else "max")
         self._inherited: tuple[str, float] | None = None  # the best of the run this one resumed from, in another folder
-        self._origin = ""  # the folder of the checkpoint that the run goes on from
+        self._origin: Folder | None = None  # of the checkpoint that the run goes on from
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
 
     # ---- what users read ----
+
+    @property
+    def dirpath(self) -> str | None:
+        """The folder, absolute; None before the first run if it was not given."""
+        return self._folder.path if self._folder else None
 
     @property
     def best_k_models(self) -> dict[str, Tensor]:
@@ -186,17 +192,11 @@ class ModelCheckpoint(Callback):
             return None
         if self.last_model_path:
             return self.last_model_path
-        if self._kept.scores:
-            return self._newest([self._path(name) for name in self._kept.scores])
-        if self._dirpath_given and self.dirpath and not folder.is_remote(self.dirpath):
-            return self._newest(Path(self.dirpath).glob(f"{self.CHECKPOINT_NAME_LAST}*{self.FILE_EXTENSION}"))
+        if self._kept.scores and self._folder:
+            return self._folder.newest(self.best_k_models)
+        if self._dirpath_given and self._folder and not is_remote(self._folder.path):
+            return self._folder.newest(Path(self._folder.path).glob(f"{self.CHECKPOINT_NAME_LAST}*{self.FILE_EXTENSION}"))
         return None
-
-    def _newest(self, paths: Iterable[str | Path]) -> str | None:
-        found = [str(path) for path in paths]
-        if any(folder.is_remote(path) for path in found):
-            return found[-1]
-        return max((path for path in found if Path(path).is_file()), key=lambda path: Path(path).stat().st_mtime_ns, default=None)
 
     # ---- state ----
 
@@ -215,66 +215,54 @@ class ModelCheckpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The kept checkpoints with their scores; paths are relative to ``dirpath``, so that a run can be moved."""
-        here = self.dirpath or ""
         return {
             "monitor": self.monitor,
             "best_model_score": _number(self.best_model_score),
-            "best_model_path": folder.relative(here, self.best_model_path),
+            "best_model_path": self._relative(self.best_model_path),
             "current_score": _number(self.current_score),
             "best_k_models": dict(self._kept.scores),
             "kth_best_model_path": self._kept.worst,
             "kth_value": self._kept.scores.get(self._kept.worst),
-            "last_model_path": folder.relative(here, self.last_model_path),
+            "last_model_path": self._relative(self.last_model_path),
             "due": self._due,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back the checkpoints that still exist in ``dirpath``; a best one elsewhere is remembered but never deleted."""
-        state = state_dict
-        old = state.get("dirpath") or ""  # only in other libraries' checkpoints, whose paths are absolute
-
-        def local(path: str) -> str:
-            return folder.relative(old, path) if old and path.startswith(old) else path
-
-        def ours(name: str) -> bool:
-            # The state comes from a file: it may name what it likes, but only what lies here is taken over.
-            return bool(name) and folder.is_inside(self.dirpath or "", name) and folder.exists(self._path(name))
-
-        scores = {local(path): float(score) for path, score in state.get("best_k_models", {}).items()}
-        self._kept.scores = {name: score for name, score in scores.items() if ours(name)}
-        last = local(state.get("last_model_path") or "")
-        self.last_model_path = self._path(last) if ours(last) else ""
-        best, score = state.get("best_model_path") or "", state.get("best_model_score")
-        if best and local(best) not in self._kept.scores:
-            found = next((path for path in (self._path(best), folder.join(self._origin, best)) if folder.exists(path)), None)
-            self._inherited = (found, math.nan if score is None else float(score)) if found else None
-        current = state.get("current_score")
+        if self._folder is None:
+            raise RuntimeError(f"{type(self).__name__} takes back its state in a fit, or when it was given a dirpath")
+        taken = take_over(state_dict, self._folder, self._origin)
+        self._kept.scores = taken.scores
+        self._inherited = taken.best_elsewhere
+        self.last_model_path = self._path(taken.last) if taken.last else ""
+        current = state_dict.get("current_score")
         self.current_score = torch.tensor(float(current)) if current is not None else None
-        self._due = bool(state.get("due", False))
+        self._due = bool(state_dict.get("due", False))
         self._update_best()
 
     # ---- the run ----
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Remembers where the checkpoint lies, for the paths in it are relative."""
-        path = getattr(trainer, "ckpt_path", None) or ""
-        self._origin = path.rpartition("/")[0] if folder.is_remote(path) else str(Path(path).absolute().parent)
+        path = getattr(trainer, "ckpt_path", None)
+        if path:
+            self._origin = Folder(os.fspath(path).rpartition("/")[0] if is_remote(path) else os.fspath(Path(path).parent))
 
     def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
         """Finds the directory and refuses one that cannot be written."""
         if stage != "fit":
             return
         if not self._dirpath_given:
-            self.dirpath = trainer.strategy.broadcast(_absolute(folder.join(trainer.log_dir, "checkpoints")))
+            self._folder = Folder(trainer.strategy.broadcast(Folder(trainer.log_dir).of("checkpoints")))
         # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
         self._kept.scores.clear()
         self._inherited = None
         self._due = False
-        self._origin = ""
+        self._origin = None
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
-        if trainer.is_global_zero and not trainer.fast_dev_run and self.dirpath:
-            folder.check_writable(type(self).__name__, self.dirpath)
+        if trainer.is_global_zero and not trainer.fast_dev_run and self._folder:
+            self._folder.check_writable(type(self).__name__)
 
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Refuses a monitor that is a mistyped key of the validation."""
@@ -343,12 +331,10 @@ class ModelCheckpoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         """Saves what is due; deletes only when everything new is safe."""
-        if self.dirpath is None:
-            return
         unneeded: list[str] = []
         last = ""
         if self.save_last:
-            previous = folder.relative(self.dirpath, self.last_model_path)
+            previous = self._relative(self.last_model_path)
             last = self._name(trainer, self.CHECKPOINT_NAME_LAST, ours=(previous,))
             # Set first, so that the file under the other name knows of it too.
             self.last_model_path = self._path(last)
@@ -397,26 +383,16 @@ class ModelCheckpoint(Callback):
         return name
 
     def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
-        path = self._path(name)
-        if self.save_last != "link" or not newest or not self._link(trainer, self._path(newest), path):
-            trainer.save_checkpoint(path, self.save_weights_only)
+        linked = False
+        if self.save_last == "link" and newest:
+            made = trainer.is_global_zero and self._here.link(name, newest)
+            linked = trainer.strategy.broadcast(made)
+        if not linked:
+            trainer.save_checkpoint(self._path(name), self.save_weights_only)
         self._last_step = trainer.global_step
 
-    def _link(self, trainer: Trainer, target: str, path: str) -> bool:
-        """Makes ``path`` a link to ``target``; False where there are no links."""
-        made = False
-        if trainer.is_global_zero and not folder.is_remote(path):
-            temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-            try:
-                temporary.symlink_to(os.path.relpath(target, Path(path).parent))
-                temporary.replace(path)
-                made = True
-            except OSError:  # a file system without links
-                temporary.unlink(missing_ok=True)
-        return trainer.strategy.broadcast(made)
-
     def _remove(self, trainer: Trainer, name: str) -> None:
-        if trainer.is_global_zero and folder.is_inside(self.dirpath or "", name):
+        if trainer.is_global_zero and self._here.holds(name):
             trainer.checkpoint_io.remove(self._path(name))
 
     # ---- names ----
@@ -431,7 +407,7 @@ class ModelCheckpoint(Callback):
 
         def is_taken(candidate: str) -> bool:
             name = candidate + self.FILE_EXTENSION
-            return name not in ours and folder.exists(self._path(name))
+            return name not in ours and self._here.has(name)
 
         # Rank 0 decides: another one may look when the file is there already.
         stem = trainer.strategy.broadcast(unused_name(stem, is_taken, first=self.STARTING_VERSION))
@@ -441,14 +417,20 @@ class ModelCheckpoint(Callback):
         return format_name(template, values, insert_names=self.auto_insert_metric_name)
 
     def _path(self, name: str) -> str:
-        return folder.join(self.dirpath or "", name)
+        return self._here.of(name)
+
+    def _relative(self, path: str) -> str:
+        return self._folder.name(path) if self._folder else path
+
+    @property
+    def _here(self) -> Folder:
+        assert self._folder is not None, "setup() finds the folder"
+        return self._folder
 
     def _update_best(self) -> None:
         name = self._kept.best
         path, score = (self._path(name), self._kept.scores[name]) if name else ("", math.nan)
-        if self._inherited and self._watched and not self._kept.is_better(score, self._inherited[1]):
-            path, score = self._inherited
-        elif self._inherited and not name:
+        if self._inherited and (not name or (self._watched and not self._kept.is_better(score, self._inherited[1]))):
             path, score = self._inherited
         self.best_model_path = path
         self.best_model_score = torch.tensor(score) if path and self._watched else None
@@ -462,11 +444,5 @@ def _is_training(trainer: Trainer) -> bool:
     return trainer.stage == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
 
 
-def _absolute(path: str) -> str:
-    return path if folder.is_remote(path) else str(Path(path).expanduser().absolute())
-
-
 def _number(value: Tensor | None) -> float | None:
     return None if value is None else float(value)
-
-

@@ -4,65 +4,96 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import fsspec
 
 
+class Folder:
+    """A local folder or a URL; names in it are relative paths.
+
+    Args:
+        path: absolute, or a URL that fsspec knows.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path if is_remote(path) else str(Path(path).expanduser().absolute())
+
+    def of(self, name: str) -> str:
+        """The path of ``name``."""
+        return f"{self.path.rstrip('/')}/{name}" if is_remote(self.path) else str(Path(self.path) / name)
+
+    def name(self, path: str) -> str:
+        """``path`` as seen from here; unchanged where there is no way to it, empty if it is."""
+        if not path or is_remote(path) or is_remote(self.path):
+            return path.removeprefix(f"{self.path.rstrip('/')}/")
+        try:
+            return os.path.relpath(path, self.path)
+        except ValueError:  # another drive
+            return path
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file, or a link of that name."""
+        path = self.of(name)
+        if is_remote(path):
+            filesystem, inner = fsspec.core.url_to_fs(path)
+            return bool(filesystem.exists(inner))
+        return os.path.lexists(path)
+
+    def holds(self, name: str) -> bool:
+        """Whether ``name``, perhaps read from a file, stays in the folder whatever it says."""
+        if is_remote(self.path):
+            return bool(name) and ".." not in name.split("/") and "://" not in name and not name.startswith("/")
+        # The last part may be a link that points elsewhere: it is the link that would be deleted.
+        target = Path(self.of(name))
+        return target.name not in ("", ".", "..") and (target.parent.resolve() / target.name).is_relative_to(
+            Path(self.path).resolve()
+        )
+
+    def newest(self, paths: Iterable[str | Path]) -> str | None:
+        """The file last written of ``paths``, which are in the order in which they were made; None if there is none."""
+        found = [str(path) for path in paths]
+        if is_remote(self.path):
+            return found[-1] if found else None
+        return max((path for path in found if Path(path).is_file()), key=lambda path: Path(path).stat().st_mtime_ns, default=None)
+
+    def link(self, name: str, target: str) -> bool:
+        """Makes ``name`` a link to ``target``, replacing what was there; False where there are no links."""
+        if is_remote(self.path):
+            return False
+        path = Path(self.of(name))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.symlink_to(os.path.relpath(self.of(target), path.parent))
+            temporary.replace(path)
+        except OSError:  # a file system without links
+            temporary.unlink(missing_ok=True)
+            return False
+        return True
+
+    def check_writable(self, owner: str) -> None:
+        """Writes to the folder, or where it would be made, and leaves nothing behind.
+
+        Raises:
+            OSError: that failed.
+        """
+        if is_remote(self.path):
+            return
+        place = Path(self.path)
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        try:
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(b"\0")
+                file.flush()
+        except OSError as error:
+            raise OSError(
+                f"{owner}(dirpath={self.path!r}): checkpoints cannot be written there: {place}: {error.strerror}; "
+                f"pass a dirpath or a default_root_dir that can be written, or Trainer(enable_checkpointing=False)"
+            ) from error
+
+
 def is_remote(path: str) -> bool:
     """Whether ``path`` is a URL."""
     return "://" in path
-
-
-def join(folder: str, name: str) -> str:
-    """The path of ``name`` in ``folder``, both local or a URL."""
-    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
-
-
-def exists(path: str) -> bool:
-    """Whether there is such a file, or a link of that name."""
-    if is_remote(path):
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        return bool(filesystem.exists(inner))
-    return os.path.lexists(path)
-
-
-def relative(folder: str, path: str) -> str:
-    """``path`` as seen from ``folder``; unchanged where there is no way from one to the other."""
-    if not path or is_remote(path) or is_remote(folder):
-        return path.removeprefix(f"{folder.rstrip('/')}/")
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:  # another drive
-        return path
-
-
-def is_inside(folder: str, name: str) -> bool:
-    """Whether ``name``, perhaps read from a file, stays inside ``folder`` whatever it says."""
-    if is_remote(folder):
-        return ".." not in name.split("/") and "://" not in name and not name.startswith("/")
-    # The last part may be a link that points elsewhere: it is the link that would be deleted.
-    target = Path(folder) / name
-    return (target.parent.resolve() / target.name).is_relative_to(Path(folder).resolve()) and target.name not in ("", ".", "..")
-
-
-def check_writable(owner: str, folder: str) -> None:
-    """Writes to the folder, or where it would be made, and leaves nothing behind.
-
-    Raises:
-        OSError: that failed.
-    """
-    if is_remote(folder):
-        return
-    place = Path(folder)
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"\0")
-            file.flush()
-    except OSError as error:
-        raise OSError(
-            f"{owner}(dirpath={folder!r}): checkpoints cannot be written there: {place}: {error.strerror}; "
-            f"pass a dirpath or a default_root_dir that can be written, or Trainer(enable_checkpointing=False)"
-        ) from error

@@ -112,10 +112,11 @@ class ProgressBar(Callback):
 
     def _open_epoch(self, trainer: Trainer) -> None:
         if self._train is not None:
-            self._train.abandon()
+            self._train.abandon(erase=True)  # without ``leave`` each gives way to the next, and the last one stays
         done = trainer.progress.batch
-        # Without ``leave`` a finished bar gives way to the next one, and the last one stays.
-        self._train = self._open(trainer, f"Epoch {trainer.current_epoch}", trainer.num_training_batches, done, nested=False, leave=True)
+        self._train = self._open(
+            trainer, f"Epoch {trainer.current_epoch}", trainer.num_training_batches, done, nested=False, leave=True
+        )
         self._train_next = self._next(self._train, done)
 
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -129,10 +130,9 @@ class ProgressBar(Callback):
         """Completes the epoch's bar."""
         if self._train is None:
             return
-        last = not self.leave
-        self._train.finish(trainer.progress.batch, self._text(trainer, module), keep_open=last)
+        self._train.finish(trainer.progress.batch, self._text(trainer, module), keep_open=not self.leave)
         self._train_next = (math.inf, math.inf)
-        if not last:
+        if self.leave:
             self._train = None
 
     def on_train_end(self, trainer: Trainer, module: Module) -> None:

@@ -28,8 +28,8 @@ class Bar:
         if not self.nested:
             print(self.line(done, text), file=sys.stderr, flush=True)
 
-    def abandon(self) -> None:
-        """Lets go of the screen, whether or not the pass came to its end."""
+    def abandon(self, *, erase: bool = False) -> None:
+        """Lets go of the screen, whether or not the pass came to its end; with ``erase`` nothing stays on it."""
 
     def line(self, done: int, text: str) -> str:
         """Counts, time and rate as tqdm writes them, without the bar."""

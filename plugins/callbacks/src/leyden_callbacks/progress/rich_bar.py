@@ -26,16 +26,18 @@ class RichProgressBar(ProgressBar):
             import rich.progress  # noqa: F401  # to fail here rather than in the run
         except ImportError as error:
             raise ImportError(
-                "RichProgressBar needs rich, which is not installed; run: pip install \"leyden-callbacks[rich]\", "
+                'RichProgressBar needs rich, which is not installed; run: pip install "leyden-callbacks[rich]", '
                 "or choose the progress bar of tqdm"
             ) from error
         self._screen: Progress | None = None
+        self._open_bars = 0
 
     def make_bar(self, description: str, total: int | None, done: int, *, nested: bool, leave: bool) -> Bar:
         """Returns a bar of rich."""
         if self._screen is None:
             self._screen = _screen()
             self._screen.start()
+        self._open_bars += 1
         return _RichBar(self, self._screen, description, total, done, nested=nested, leave=leave)
 
     def print(self, *values: Any) -> None:
@@ -45,9 +47,10 @@ class RichProgressBar(ProgressBar):
         else:
             self._screen.console.print(*values, markup=False)
 
-    def release(self) -> None:
-        """Gives the screen back when no bar is on it; rich can have one such display at a time."""
-        if self._screen is not None and all(task.finished_time is not None or not task.visible for task in self._screen.tasks):
+    def closed(self) -> None:
+        """Gives the screen back when the last bar was closed; rich can have one such display at a time."""
+        self._open_bars -= 1
+        if not self._open_bars and self._screen is not None:
             self._screen.stop()
             self._screen = None
 
@@ -56,7 +59,15 @@ class _RichBar(Bar):
     is_live = True
 
     def __init__(
-        self, owner: RichProgressBar, screen: Progress, description: str, total: int | None, done: int, *, nested: bool, leave: bool
+        self,
+        owner: RichProgressBar,
+        screen: Progress,
+        description: str,
+        total: int | None,
+        done: int,
+        *,
+        nested: bool,
+        leave: bool,
     ) -> None:
         super().__init__(description, total, done, nested=nested)
         self._owner = owner
@@ -75,20 +86,21 @@ class _RichBar(Bar):
         if not keep_open:
             self.abandon()
 
-    def abandon(self) -> None:
+    def abandon(self, *, erase: bool = False) -> None:
         if self._closed:
             return
         self._closed = True
         self._screen.stop_task(self._task)
-        if not self._leave:
+        if erase or not self._leave:
             self._screen.remove_task(self._task)
-        self._owner.close_screen_if_done()
+        self._owner.closed()
 
 
 def _screen() -> Progress:
     """A display that nothing redraws by itself."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Counts(ProgressColumn):
@@ -96,9 +108,15 @@ def _screen() -> Progress:
             done, seconds = int(task.completed), task.elapsed or 0.0
             count = f"{done}/{int(task.total)}" if task.total is not None else f"{done}it"
             remaining = f"<{clock(task.time_remaining)}" if task.time_remaining is not None else ""
-            rate = f"{task.speed:.2f}it/s" if task.speed else "?it/s"
+            speed = task.speed or (done / seconds if seconds else 0.0)
+            rate = f"{speed:.2f}it/s" if speed else "?it/s"
             text = str(task.fields["text"])
             return Text(f"{count} [{clock(seconds)}{remaining}, {rate}{', ' if text else ''}{text}]")
 
     console = Console(stderr=True)
-    return Progress(TextColumn("{task.description}", markup=False), BarColumn(), Counts(), console=console, auto_refresh=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        Counts(table_column=Column(no_wrap=True)),
+    )
+    return Progress(*columns, console=console, auto_refresh=False, expand=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from typing import Any
 
@@ -21,8 +23,6 @@ class TQDMProgressBar(ProgressBar):
 
     def print(self, *values: Any) -> None:
         """Prints a line on standard error above the bars."""
-        import sys
-
         from tqdm import tqdm
 
         tqdm.write(" ".join(str(value) for value in values), file=sys.stderr)
@@ -33,8 +33,18 @@ class _TqdmBar(Bar):
 
     def __init__(self, description: str, total: int | None, done: int, *, nested: bool, leave: bool) -> None:
         super().__init__(description, total, done, nested=nested)
+        columns = _columns()
         self._bar = _tqdm_class()(
-            desc=description, total=total, initial=done, leave=leave, position=int(nested), dynamic_ncols=True, mininterval=0, miniters=1
+            desc=description,
+            total=total,
+            initial=done,
+            leave=leave,
+            position=int(nested),
+            file=sys.stderr,
+            mininterval=0,  # this class is asked to draw only when it is time
+            miniters=1,
+            dynamic_ncols=bool(columns),
+            ncols=None if columns else 80,
         )
 
     def draw(self, done: int, text: str) -> None:
@@ -48,8 +58,18 @@ class _TqdmBar(Bar):
         if not keep_open:
             self._bar.close()
 
-    def abandon(self) -> None:
+    def abandon(self, *, erase: bool = False) -> None:
+        if erase:
+            self._bar.leave = False
         self._bar.close()
+
+
+def _columns() -> int:
+    """The width of the terminal; 0 where it does not say, as in many containers, where tqdm would draw nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def _tqdm_class() -> Any:
