@@ -94,11 +94,11 @@ class Digits(ly.Module):
 def main() -> int:
     """Trains, tests the best checkpoint, and says where everything is; 1 if the test accuracy is below the bound."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--max-epochs", type=int, default=30)
+    parser.add_argument("--max-epochs", type=int, default=20)
     parser.add_argument("--min-acc", type=float, default=0.97, help="the test accuracy below which the exit code is 1")
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--accelerator", default="auto")
-    parser.add_argument("--root", default="leyden_logs", help="the directory for logs and checkpoints")
+    parser.add_argument("--root", default=".", help="where the directory leyden_logs is made")
     options = parser.parse_args()
 
     ly.seed_everything(1)
@@ -109,7 +109,7 @@ def main() -> int:
         precision=options.precision,
         logger=[{"tensorboard": {"log_graph": True}}, "csv"],
         callbacks=[
-            {"early_stopping": {"monitor": "val/loss", "patience": 6}},
+            {"early_stopping": {"monitor": "val/loss", "patience": 5}},
             {"checkpoint": {"monitor": "val/acc", "mode": "max"}},
             "learning_rate_monitor",
             "model_summary",
@@ -123,12 +123,11 @@ def main() -> int:
     (metrics,) = trainer.test(ckpt_path="best", datamodule=DigitsData())
 
     accuracy = metrics["test/acc"]
-    checkpoint = next(path for path in sorted(Path(trainer.log_dir).rglob("*.ckpt")))
     print(f"""
 test accuracy    {accuracy:.2%} of images that training never saw, with the weights that were best in validation
 logs             {trainer.log_dir}
-best checkpoint  {checkpoint}
-look at it with  tensorboard --logdir {options.root}
+best checkpoint  {trainer.checkpoint_callback.best_model_path}
+look at it with  tensorboard --logdir {Path(trainer.log_dir).parent}
 """)
     if accuracy < options.min_acc:
         print(f"the test accuracy {accuracy:.4f} is below {options.min_acc}", file=sys.stderr)

@@ -25,7 +25,7 @@ def catalog() -> str:
     for path in projects():
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         for group, entry_points in project.get("entry-points", {}).items():
-            if group.startswith("leyden."):
+            if group == "leyden" or group.startswith("leyden."):
                 found.setdefault(group, {}).update(dict.fromkeys(entry_points, project["name"]))
     return json.dumps(found, indent=2, sort_keys=True) + "\n"
 

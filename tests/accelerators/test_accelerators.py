@@ -28,7 +28,7 @@ def two_gpus(monkeypatch):
 
 
 def test_cuda_without_a_device_says_why_and_what_to_do(no_gpu):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="was asked for") as caught:
         CUDAAccelerator().parse_devices("auto")
     assert str(caught.value) == (
         "accelerator='cuda' was asked for but there is no CUDA device here (torch is a CPU build); use accelerator='auto'"
@@ -38,7 +38,7 @@ def test_cuda_without_a_device_says_why_and_what_to_do(no_gpu):
 def test_cuda_with_hidden_devices_names_the_variable_that_hides_them(no_gpu, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "12.6")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="was asked for") as caught:
         CUDAAccelerator().parse_devices(1)
     assert str(caught.value) == (
         "accelerator='cuda' was asked for but there is no CUDA device here (torch is built for CUDA 12.6 but finds no device and "
@@ -47,7 +47,7 @@ def test_cuda_with_hidden_devices_names_the_variable_that_hides_them(no_gpu, mon
 
 
 def test_mps_without_a_device_says_why_and_what_to_do(no_gpu):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="was asked for") as caught:
         MPSAccelerator().parse_devices("auto")
     assert str(caught.value) == (
         "accelerator='mps' was asked for but there is no MPS device here (torch is built without MPS); use accelerator='auto'"
@@ -55,7 +55,7 @@ def test_mps_without_a_device_says_why_and_what_to_do(no_gpu):
 
 
 def test_gpu_without_any_says_what_was_looked_for(no_gpu):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="was asked for") as caught:
         Trainer(accelerator="gpu", logger=False)
     assert str(caught.value) == (
         "accelerator='gpu' was asked for but there is no CUDA device here (torch is a CPU build) and no MPS device (torch is "
@@ -81,7 +81,7 @@ def test_auto_takes_the_available_accelerator_of_the_highest_priority(no_gpu, mo
 
 
 def test_more_cuda_devices_than_there_are_is_an_error(two_gpus):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="devices=3") as caught:
         CUDAAccelerator().parse_devices(3)
     assert str(caught.value) == ("devices=3 but accelerator 'cuda' has 2 on this machine; pass devices=2 or another accelerator")
 

@@ -77,9 +77,7 @@ def test_without_check_finite_a_value_that_is_not_finite_is_no_improvement(fit, 
 
 
 def test_each_validation_inside_an_epoch_is_checked(fit, scripted):
-    trainer = fit(
-        EarlyStopping("score", patience=1), module=scripted([1.0, 2.0, 3.0, 4.0]), val_check_interval=1, max_epochs=2
-    )
+    trainer = fit(EarlyStopping("score", patience=1), module=scripted([1.0, 2.0, 3.0, 4.0]), val_check_interval=1, max_epochs=2)
     assert trainer.global_step == 2
 
 

@@ -34,7 +34,7 @@ def test_everything_that_is_installed_works_here(capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert f"leyden-core {leyden.__version__}" in lines
     assert lines[-1] == "everything that can work on this machine works"
-    assert any(line.startswith("precision bf16-mixed, bf16 ok loss") for line in lines)
+    assert any(line.startswith("precision bf16, bf16-mixed ok loss") for line in lines)
     assert any(line.startswith("logger csv ok loss") for line in lines)
 
 

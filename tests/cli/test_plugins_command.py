@@ -38,6 +38,8 @@ class Marked(Logger):
 class Renamed:
     @hookimpl(specname="on_fit_end")
     def at_the_end(self): ...
+class Idle:
+    def helper(self): ...
 def maker():
     return Loud()
 """
@@ -45,7 +47,7 @@ def maker():
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 2.0\n")
     (info / "entry_points.txt").write_text(
-        "[leyden]\nrenamed = strange_a:Renamed\n"
+        "[leyden]\nrenamed = strange_a:Renamed\nidle = strange_a:Idle\n"
         "[leyden.loggers]\nmarked = strange_a:Marked\n"
         "[leyden.callbacks]\nquiet = strange_a:Quiet\nloud = strange_a:Loud\nmaker = strange_a:maker\ngone = strange_a:Gone\n"
     )
@@ -69,7 +71,14 @@ def test_an_entry_point_to_nothing_is_an_error_of_that_name_alone(stranger, owne
     gone = found["leyden.callbacks", "gone"]
     assert gone["error"] == "AttributeError: module 'strange_a' has no attribute 'Gone'"
     assert gone["import_ms"] is None
-    assert [name for (_, name), plugin in found.items() if plugin["error"]] == ["gone"]
+    assert [name for (_, name), plugin in found.items() if plugin["error"]] == ["idle", "gone"]
+
+
+def test_a_plugin_of_every_run_that_answers_no_hook_is_an_error(stranger, owners):
+    found = owners("strange")
+    assert found["leyden", "idle"]["error"] == (
+        "it answers no hook; a plug-in of the group 'leyden' that does nothing else has no use"
+    )
 
 
 def test_what_is_switched_off_is_said_and_not_imported(stranger, owners, monkeypatch):
@@ -88,8 +97,9 @@ def test_the_text_names_every_distribution_group_and_name(stranger, capsys):
     (block,) = [block for block in blocks if block.startswith("strange 2.0\n")]
     lines = [" ".join(line.split()) for line in block.splitlines()]
     assert lines[0] == "strange 2.0"
-    assert lines[1].startswith("in every run renamed")
-    assert lines[2] == "hooks: on_fit_end"
+    assert lines[1].startswith("in every run idle BROKEN strange_a:Idle: it answers no hook")
+    assert lines[2].startswith("renamed")
+    assert lines[3] == "hooks: on_fit_end"
     assert "callbacks gone BROKEN strange_a:Gone: AttributeError: module 'strange_a' has no attribute 'Gone'" in lines
 
 

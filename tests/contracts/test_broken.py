@@ -146,6 +146,13 @@ class Forgetful(Strategy):
         pass
 
 
+class Impatient(Strategy):
+    """Forgets the gradients of all but the last batch of a window."""
+
+    def synchronize_gradients(self, module, enabled):
+        module.zero_grad()
+
+
 class Flat(Strategy):
     """Gathers without a dimension of ranks."""
 
@@ -178,10 +185,11 @@ class Scaling(Precision):
 
 
 class Silent(Precision):
-    """Does not say that it stepped."""
+    """Says that it did not step."""
 
     def step(self, optimizer, closure=None):
         super().step(optimizer, closure)
+        return False
 
 
 class Global(Precision):
@@ -546,6 +554,12 @@ BROKEN = [
     ),
     (
         StrategyContract,
+        Impatient,
+        "test_accumulates_gradients_as_the_plain_case_does",
+        "with accumulated gradients the weights are ",
+    ),
+    (
+        StrategyContract,
         Flat,
         "test_rank_and_communication_agree",
         "all_gather of shape (2,) returned shape (2,), expected (1, 2)",
@@ -643,7 +657,7 @@ BROKEN = [
         CallbackContract,
         Pickling,
         "test_a_checkpoint_brings_its_state_back",
-        "a checkpoint holds tensors, numbers, strings, lists and dicts only, but callbacks['Pickling']['self'] is a builtins.type",
+        "a checkpoint holds tensors, numbers, strings, lists and dicts only, but callbacks['Pickling']['self'] is a ",
     ),
     (
         CallbackContract,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -32,7 +33,7 @@ def distribution(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
     def make(name: str, entry_points: Mapping[str, Mapping[str, str]], source: str = "", version: str = "1.0") -> str:
         folder = tmp_path_factory.mktemp("site")
-        module = name.replace("-", "_")
+        module = re.sub(r"[-.]", "_", name)
         (folder / f"{module}.py").write_text(source)
         info = folder / f"{module}-{version}.dist-info"
         info.mkdir()

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
-from leyden import Callback, Logger, Trainer, seed_everything
+from leyden import Callback, Logger, Module, Trainer, seed_everything
 from leyden.messages import LeydenWarning
 from leyden.testing import RandomData, TinyModule
 from torch import nn
@@ -51,6 +51,11 @@ def test_limit_train_batches(limit, batches):
     assert len(counts.trained) == trainer.num_training_batches == batches
 
 
+def test_limit_train_batches_0_trains_no_epoch():
+    trainer, counts = fit(limit_train_batches=0, max_epochs=-1)
+    assert (trainer.current_epoch, counts.validations) == (0, [])
+
+
 @pytest.mark.parametrize(("limit", "batches"), [(0, 0), (1, 1), (9, 2), (0.5, 1), (1.0, 2)])
 def test_limit_val_batches(limit, batches):
     trainer, counts = fit(limit_val_batches=limit)
@@ -79,21 +84,20 @@ def test_a_fraction_of_an_unknown_length_is_an_error():
     [
         ({"max_epochs": 3}, 3, 12),
         ({"max_epochs": 0}, 0, 0),
-        ({"max_epochs": -1, "max_steps": 9}, 2, 9),
-        ({"max_epochs": None, "max_steps": 9}, 2, 9),
+        ({"max_epochs": -1, "max_steps": 9}, 3, 9),
+        ({"max_epochs": None, "max_steps": 9}, 3, 9),
         ({"max_epochs": 1, "max_steps": 9}, 1, 4),
         ({"max_epochs": 5, "max_steps": 0}, 0, 0),
         ({"max_epochs": 5, "max_steps": 8}, 2, 8),
-        ({"max_epochs": 5, "max_steps": 3, "accumulate_grad_batches": 2}, 1, 3),
+        ({"max_epochs": 5, "max_steps": 3, "accumulate_grad_batches": 2}, 2, 3),
     ],
 )
 def test_the_end_of_training(options, epochs, steps):
     trainer, _ = fit(**options)
-    assert trainer.global_step == steps
-    assert sum(epoch < trainer.current_epoch for epoch in range(5)) >= epochs or trainer.current_epoch == epochs
+    assert (trainer.current_epoch, trainer.global_step) == (epochs, steps)
 
 
-def test_current_epoch_is_the_number_of_epochs_completed_after_a_fit():
+def test_current_epoch_is_the_number_of_epochs_after_a_fit():
     trainer, _ = fit(max_epochs=3)
     assert trainer.current_epoch == 3
 
@@ -233,12 +237,13 @@ def test_a_fraction_as_val_check_interval_needs_a_known_length():
 
 def test_a_module_without_a_validation_step_is_not_validated():
     class Trains(TinyModule):
-        validation_step = nn.Module.forward  # as if it had none
+        validation_step = Module.validation_step
 
-    module = TinyModule()
-    trainer, counts = fit(module, val=[])
-    assert counts.validations == [(0, 4)]
-    assert trainer.num_val_batches == [0]
+        def val_dataloader(self):
+            raise AssertionError("there is nothing to validate with")
+
+    _, counts = fit(Trains(), num_sanity_val_steps=2)
+    assert counts.validations == []
 
 
 @pytest.mark.parametrize(("steps", "batches"), [(0, 0), (1, 1), (None, 2), (5, 2), (-1, 2)])
@@ -551,13 +556,13 @@ def test_a_training_step_may_take_any_arguments():
 
 def test_a_step_with_an_argument_too_many_is_an_error():
     class Long(TinyModule):
-        def training_step(self, batch, batch_idx, optimizer_idx):
+        def training_step(self, batch, batch_idx, hiddens):
             pass
 
     with pytest.raises(TypeError) as caught:
         fit(Long())
     assert str(caught.value) == (
-        "Long.training_step(batch, batch_idx, optimizer_idx) does not fit: write training_step(self, batch, batch_idx)"
+        "Long.training_step(batch, batch_idx, hiddens) does not fit: write training_step(self, batch, batch_idx)"
     )
 
 

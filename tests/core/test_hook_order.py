@@ -7,15 +7,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import leyden
 import pytest
 import torch
+from leyden.hookspecs import Block, Hooks, Step, order
+from leyden.testing import RandomData
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-
-import leyden
-from leyden.hookspecs import Block, Hooks, Step, order
-from leyden.testing import RandomData
 
 EVENTS = [
     "setup", "teardown", "on_fit_start", "on_fit_end", "on_sanity_check_start", "on_sanity_check_end", "on_train_start",
@@ -28,7 +27,8 @@ EVENTS = [
 MODULE_ONLY = [
     "configure_callbacks", "configure_model", "prepare_data", "on_before_batch_transfer", "transfer_batch_to_device",
     "on_after_batch_transfer", "on_validation_model_zero_grad", "configure_gradient_clipping", "optimizer_zero_grad",
-    "lr_scheduler_step", *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
+    "lr_scheduler_step",
+    *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
 ]  # fmt: skip
 LOADERS = [f"{name}_dataloader" for name in ("train", "val", "test", "predict")]
 
@@ -96,25 +96,28 @@ LIGHTNING = {
     ),
     "fit, saving after validation": (
         f"{PREPARE} {FIT_START} {TRAIN} {EPOCH_START} {BATCHES} M.on_validation_model_zero_grad {VALIDATE} L.log_metrics "
-        f"C.on_validation_end {SAVE} M.on_validation_end M.on_validation_model_train CM.on_train_epoch_end L.log_metrics {FIT_END}"
+        f"C.on_validation_end {SAVE} M.on_validation_end M.on_validation_model_train "
+        f"CM.on_train_epoch_end L.log_metrics {FIT_END}"
     ),
     "fit, optimizing by hand": (
-        f"{PREPARE} {FIT_START} {TRAIN} {EPOCH_START} {MANUAL_BATCH} {MANUAL_BATCH} {MANUAL_BATCH} {VALIDATION} {EPOCH_END} {FIT_END}"
+        f"{PREPARE} {FIT_START} {TRAIN} {EPOCH_START} {MANUAL_BATCH} {MANUAL_BATCH} {MANUAL_BATCH} "
+        f"{VALIDATION} {EPOCH_END} {FIT_END}"
     ),
     "fit, 2 steps": (
         f"{PREPARE} {FIT_START} {TRAIN} {EPOCH_START} {BATCH} {BATCH_END} {BATCH} {BATCH_END} {EPOCH_END} {FIT_END}"
     ),
     "fit, resuming between epochs": f"{PREPARE} {LOAD} {FIT_START} {TRAIN} {EPOCH} {FIT_END}",
     "fit, resuming inside an epoch": (
-        f"{PREPARE} {LOAD} {FIT_START} D.train_dataloader D.val_dataloader CM.on_train_start {BATCH} {LAST_BATCH_END} {VALIDATION} "
-        f"{EPOCH_END} {FIT_END}"
+        f"{PREPARE} {LOAD} {FIT_START} D.train_dataloader D.val_dataloader CM.on_train_start "
+        f"{BATCH} {LAST_BATCH_END} {VALIDATION} {EPOCH_END} {FIT_END}"
     ),
     "validate": f"{EVALUATION_START} D.val_dataloader {VALIDATE} L.log_metrics {VALIDATED} {EVALUATION_END}",
     "test": f"{EVALUATION_START} {TEST} {EVALUATION_END}",
     "test, weights loaded": f"{PREPARE} {LOAD} L.log_hyperparams L.log_graph {TEST} {EVALUATION_END}",
     "predict": (
-        f"{EVALUATION_START} D.predict_dataloader M.on_predict_model_eval CM.on_predict_start CM.on_predict_epoch_start {TRANSFER} "
-        f"CM.on_predict_batch_start M.predict_step CM.on_predict_batch_end CM.on_predict_epoch_end CM.on_predict_end {EVALUATION_END}"
+        f"{EVALUATION_START} D.predict_dataloader M.on_predict_model_eval CM.on_predict_start CM.on_predict_epoch_start "
+        f"{TRANSFER} CM.on_predict_batch_start M.predict_step CM.on_predict_batch_end "
+        f"CM.on_predict_epoch_end CM.on_predict_end {EVALUATION_END}"
     ),
 }
 
@@ -277,6 +280,17 @@ def run(library: ModuleType, scenario: str, directory: Path) -> list[str]:
     return Recording(library).run(scenario.partition(",")[0], second, checkpoint=checkpoint(second, saving), **options)
 
 
+def run_leyden(scenario: str, directory: Path) -> list[str]:
+    """Every call of one scenario under leyden, without a question that is no event.
+
+    When a run resumes, callbacks are asked for their states before training: two of one key are refused then, and not at
+    the first save.
+    """
+    calls = run(leyden, scenario, directory)
+    start = calls.index("C.on_train_start") if "C.on_train_start" in calls else 0
+    return [call for index, call in enumerate(calls) if call != "C.state_dict" or index > start]
+
+
 # ---- compared with Lightning ----
 
 OURS_ONLY = {
@@ -303,7 +317,7 @@ def as_intended(scenario: str) -> list[str]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_calls_come_in_the_order_of_lightning(scenario: str, tmp_path: Path) -> None:
-    calls = run(leyden, scenario, tmp_path)
+    calls = run_leyden(scenario, tmp_path)
     assert [call for call in calls if call not in OURS_ONLY] == as_intended(scenario)
 
 
@@ -345,7 +359,7 @@ def reached(steps: Iterable[Step], calls: Sequence[str], positions: set[int], *,
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_calls_come_in_the_order_of_hookspecs(scenario: str, tmp_path: Path) -> None:
-    calls = [call for call in run(leyden, scenario, tmp_path) if call not in NO_HOOKS]
+    calls = [call for call in run_leyden(scenario, tmp_path) if call not in NO_HOOKS]
     steps = order(scenario.partition(",")[0])
     partly = "accumulating" in scenario or "by hand" in scenario or "inside an epoch" in scenario
     ends = reached(steps, calls, {0}, partly=partly)
@@ -354,7 +368,7 @@ def test_calls_come_in_the_order_of_hookspecs(scenario: str, tmp_path: Path) -> 
 
 
 def test_the_comparison_with_hookspecs_notices_two_calls_exchanged(tmp_path: Path) -> None:
-    calls = [call for call in run(leyden, "validate", tmp_path) if call not in NO_HOOKS]
+    calls = [call for call in run_leyden("validate", tmp_path) if call not in NO_HOOKS]
     for index in range(len(calls) - 1):
         exchanged = [*calls[:index], calls[index + 1], calls[index], *calls[index + 2 :]]
         assert len(calls) not in reached(order("validate"), exchanged, {0}, partly=False)

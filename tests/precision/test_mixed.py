@@ -269,7 +269,7 @@ def test_backward_without_the_scaler_is_an_error(tmp_path):
 
 
 def test_an_optimizer_that_evaluates_the_loss_itself_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="LBFGS") as caught:
         trainer(tmp_path, "16-mixed").fit(built(optimizer="LBFGS"))
     assert str(caught.value) == (
         "precision='16-mixed': LBFGS evaluates the loss several times in one step, which a gradient scaler cannot follow; use "
@@ -400,7 +400,7 @@ def test_a_format_that_autocast_does_not_know_is_refused(tmp_path):
         name = "64-mixed"
         dtype = torch.float64
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="autocast") as caught:
         trainer(tmp_path, Double()).fit(TinyModule())
     assert str(caught.value) == (
         "precision='64-mixed': torch.autocast cannot compute in torch.float64 on device type 'cpu' (In CPU autocast, but the "

@@ -25,7 +25,7 @@ def test_an_alias_takes_options():
 
 
 def test_bad_scaler_options_are_refused_when_the_trainer_is_built():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="growth_factor") as caught:
         Trainer(precision={"16-mixed": {"growth_factor": 1.0}}, accelerator="cpu", logger=False)
     assert str(caught.value) == (
         "precision='16-mixed': init_scale=65536.0, growth_factor=1.0, backoff_factor=0.5, growth_interval=2000; expected a "

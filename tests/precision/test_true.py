@@ -99,7 +99,7 @@ class Adam(TinyModule):
 
 
 def test_an_eps_that_is_zero_in_16_bits_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="eps=") as caught:
         trainer(tmp_path, "16-true").fit(Adam())
     assert str(caught.value) == (
         "precision='16-true': eps=1e-08 of AdamW (optimizer 0) is 0 in 16 bits, so that its first step divides by zero; pass "

@@ -20,7 +20,7 @@ def test_auto_is_one_device_where_there_is_one():
 
 
 def test_several_devices_are_an_error():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="single_device") as caught:
         Trainer(strategy="single_device", accelerator="cpu", devices=2, logger=False)
     assert str(caught.value) == (
         "strategy='single_device' drives one device on one node, not 2 devices on 1 node(s); pass devices=1 or choose a strategy "

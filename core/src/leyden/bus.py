@@ -367,7 +367,9 @@ def answers_hooks(plugin: Any) -> bool:
     """Whether any of an object's attributes answers a hook, is marked as one, or looks like one, misspelt."""
     for attribute in _candidates(plugin):
         function = _function(plugin, attribute)
-        if callable(function) and not hasattr(function, "leyden_spec") and (_looks_like_hook(attribute) or _marked(function)):
+        if not callable(function) or hasattr(function, "leyden_spec"):
+            continue
+        if _marked(function) or (_looks_like_hook(attribute) and attribute not in METHODS):
             return True
     return False
 

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import IO, Any, cast
 
-import fsspec
 import torch
 
 from leyden.component import Component
@@ -34,6 +33,8 @@ class CheckpointIO(Component):
         """
         path = os.fspath(path)
         if "://" in path:
+            import fsspec  # only remote paths need it, and it takes its time
+
             with fsspec.open(path, "wb") as remote:
                 torch.save(checkpoint, cast("IO[bytes]", remote))
             return
@@ -63,8 +64,8 @@ class CheckpointIO(Component):
         if "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(f"there is no checkpoint {path!r}")
         try:
-            with fsspec.open(path, "rb") as file:
-                checkpoint = torch.load(cast("IO[bytes]", file), map_location=map_location, weights_only=True)
+            with _opened(path) as file:
+                checkpoint = torch.load(file, map_location=map_location, weights_only=True)
         except OSError:
             raise
         except Exception as error:
@@ -77,11 +78,21 @@ class CheckpointIO(Component):
         """Deletes a checkpoint; one that is gone already is no error."""
         path = os.fspath(path)
         if "://" in path:
+            import fsspec  # see save()
+
             filesystem, inner = fsspec.core.url_to_fs(path)
             if filesystem.exists(inner):
                 filesystem.rm(inner)
         else:
             Path(path).unlink(missing_ok=True)
+
+
+def _opened(path: str) -> IO[bytes]:
+    if "://" not in path:
+        return Path(path).open("rb")
+    import fsspec  # see CheckpointIO.save
+
+    return cast("IO[bytes]", fsspec.open(path, "rb").open())
 
 
 def _sync_directory(directory: Path) -> None:

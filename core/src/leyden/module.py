@@ -261,6 +261,9 @@ class Module(HyperparametersMixin, nn.Module):
         """
         if gradient_clip_val is None:
             return
+        optimizer = getattr(optimizer, "optimizer", optimizer)  # the one that manual optimization wraps
+        if self._trainer is not None and self._trainer.running:
+            self._trainer.precision.unscale(optimizer)  # does nothing where it was done
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if gradient_clip_algorithm in (None, "norm"):
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)

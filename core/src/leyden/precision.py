@@ -40,7 +40,10 @@ class Precision(Component):
         loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]  # torch has no types here
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Makes the gradients of ``optimizer`` the true ones; called once before each step, before anyone looks at them."""
+        """Makes the gradients of ``optimizer`` the true ones; before anyone looks at them.
+
+        Called at least once before each step; the second time it does nothing.
+        """
 
     def step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> bool:
         """Updates the parameters; False if the step was skipped because the gradients overflowed.

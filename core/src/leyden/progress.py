@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -22,6 +22,9 @@ class Progress:
     global_step: int = 0
     """Training steps that updated parameters, whatever the number of optimizers."""
 
+    optimizer_steps: list[int] = field(default_factory=list)
+    """Steps of each optimizer."""
+
     skipped_steps: int = 0
     """Steps that a gradient scaler skipped because gradients overflowed."""
 
@@ -40,7 +43,8 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes counters back; one that ``state`` lacks stays. An epoch that had ended counts as completed."""
-        for field in fields(self):
-            setattr(self, field.name, int(state.get(field.name, getattr(self, field.name))))
+        for counter in fields(self):
+            value = state.get(counter.name, getattr(self, counter.name))
+            setattr(self, counter.name, list(value) if isinstance(value, list) else int(value))
         if self.epoch_ended:
             self.next_epoch()

@@ -101,6 +101,7 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
     trainer.bus.hook.setup(trainer=trainer, module=module, stage=stage)
     module.configure_model()
     if checkpoint is not None:
+        trainer.precision.convert_module(module)  # before loading, so that no weight is rounded on its way
         restore_weights(trainer, checkpoint)
         restore_callbacks(trainer, checkpoint)
     trainer.strategy.setup(module, trainer.precision)
@@ -110,10 +111,10 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
 def _configure_optimizers(trainer: Trainer, module: Module) -> None:
     where = f"{type(module).__name__}.configure_optimizers"
     found: Optimization = read_optimizers(module.configure_optimizers(), where)
-    if found.frequencies:
-        raise NotImplementedError(f"{where} gives 'frequency', which is not built yet; step the optimizers by hand")
     trainer.optimizers = trainer.strategy.setup_optimizers(module, found.optimizers)
     trainer.lr_scheduler_configs = found.schedulers
+    trainer.optimizer_frequencies = found.frequencies
+    trainer.progress.optimizer_steps = [0] * len(trainer.optimizers)
     trainer.precision.check(trainer.optimizers, trainer.strategy.device.type)
 
 

@@ -27,6 +27,7 @@ def choose_accelerator(choice: Any) -> Accelerator:
         return max(found, key=lambda cls: cls.priority)()  # the first of several: a registered one rather than the plain one
     accelerator = resolve(Accelerator, choice)
     if not accelerator.is_available():
+        accelerator.parse_devices("auto")  # an accelerator can say better why there is none
         raise ValueError(
             f"accelerator={accelerator.name!r} was asked for, but this machine has no such device; "
             f"use accelerator='auto', which takes the best one there is"
@@ -121,7 +122,7 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
     found: list[Any] = []
     for index, item in enumerate(items):
         where = f"{argument}[{index}]" if isinstance(choice, list | tuple) else argument
-        callback: Any = resolve(Callback, _named(item), argument=where)
+        callback: Any = resolve(Callback, _object(item, where), argument=where)
         if not isinstance(callback, Callback) and not answers_hooks(callback):
             raise TypeError(
                 f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(callback)}"
@@ -132,10 +133,10 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
     return found
 
 
-def _named(item: Any) -> Any:
+def _object(item: Any, where: str) -> Any:
     # A class among callbacks is a forgotten pair of parentheses, whether or not it inherits from Callback.
     if isinstance(item, type) and not issubclass(item, Callback):
-        raise TypeError(f"callbacks: {item.__name__} is a class; pass an object, {item.__name__}(...)")
+        raise TypeError(f"{where}={item.__name__} is a class; pass an object, {item.__name__}(...)")
     return item
 
 

@@ -196,6 +196,7 @@ class Trainer(Settings, RunState):
         self.metrics = Metrics(self.strategy)
         self.optimizers: list[Any] = []
         self.lr_scheduler_configs: list[SchedulerConfig] = []
+        self.optimizer_frequencies: list[int] = []
         self.reset()
 
         self.loggers: list[Logger] = self._choose_loggers(given["logger"])

@@ -171,8 +171,8 @@ class LocalLogger(Logger):
         self._resumes = False
 
     @hookimpl(specname="on_load_checkpoint")
-    def _note_checkpoint(self, trainer: Trainer) -> None:
-        self._resumes = trainer.stage == "fit"
+    def _note_checkpoint(self) -> None:
+        self._resumes = True
 
     @hookimpl(specname="on_train_start")
     def _rewind_to_checkpoint(self, trainer: Trainer) -> None:

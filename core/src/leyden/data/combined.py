@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from leyden.data.loaders import INFINITE, is_loader, length_of
-from leyden.messages import did_you_mean, listed
+from leyden.data.loaders import INFINITE, length_of, several
+from leyden.messages import alternatives
 
 _LENGTHS: dict[str, Callable[[list[int | float]], int | float]] = {
     "min_size": min,
@@ -35,7 +35,7 @@ class CombinedLoader:
             ValueError: there is no such mode.
         """
         if mode not in _LENGTHS:
-            raise ValueError(f"mode={mode!r}: expected one of {listed(_LENGTHS)}{did_you_mean(mode, _LENGTHS)}")
+            raise ValueError(f"mode={mode!r}{alternatives(mode, _LENGTHS, 'the modes')}")
         self.iterables = iterables
         self.mode = mode
 
@@ -84,11 +84,15 @@ class CombinedLoader:
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Applies ``function`` to each loader of a nesting."""
+    """Applies ``function`` to each loader of a nesting; what is given is a nesting, or one loader."""
+
+    def inner(item: Any) -> Any:
+        return _map(item, function) if several(item) else function(item)
+
     if isinstance(value, Mapping):
-        return {key: _map(item, function) for key, item in value.items()}
-    if isinstance(value, tuple) or (isinstance(value, list) and not _is_batches(value)):
-        return type(value)(_map(item, function) for item in value)
+        return {key: inner(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(inner(item) for item in value)
     return function(value)
 
 
@@ -96,7 +100,3 @@ def _filled(iterables: Any, values: list[Any]) -> Any:
     """The nesting of ``iterables`` with ``values`` in the places of the loaders, in order."""
     remaining = iter(values)
     return _map(iterables, lambda _: next(remaining))
-
-
-def _is_batches(value: list[Any]) -> bool:
-    return not any(is_loader(item) or isinstance(item, Mapping) for item in value)

@@ -49,7 +49,7 @@ def source(stage: str, given: Any, datamodule: DataModule | None, module: Module
         The loaders, None if there are none, and where they come from, for messages.
     """
     if given is not None:
-        return given, "train_dataloaders" if stage == "train" else f"{stage}_dataloaders" if stage == "val" else "dataloaders"
+        return given, f"{stage}_dataloaders"
     method = f"{stage}_dataloader"
     for owner, base in ((datamodule, DataModule), (module, Module)):
         if owner is not None and has_loader(owner, method, base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leyden.data.combined import CombinedLoader
@@ -26,7 +27,7 @@ def load_train(trainer: Trainer) -> Loader:
             f"{type(trainer.module).__name__}.train_dataloader()"
         )
     trainer.train_dataloader = given
-    if several(given):
+    if several(given) or isinstance(given, Mapping):
         given = CombinedLoader(given, "max_size_cycle")
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
     if not trainer.train_loader.length and trainer.limit_train_batches:
@@ -37,12 +38,17 @@ def load_train(trainer: Trainer) -> Loader:
 
 
 def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
-    """Asks for the validation loaders of a fit; empty if there are none."""
+    """Asks for the validation loaders of a fit; empty if there are none.
+
+    Raises:
+        ValueError: one is empty.
+    """
     given, where = source("val", trainer.given_val, trainer.datamodule, module)
     if given is None:
         return []
     trainer.val_dataloaders = given
     loaders = evaluation_loaders(given, trainer.limit_val_batches, "limit_val_batches", where)
+    _refuse_empty(loaders, trainer.limit_val_batches, where, "validate")
     trainer.num_val_batches = [loader.length for loader in loaders]
     seed_workers(loader.iterable for loader in loaders)
     return loaders
@@ -55,6 +61,8 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
         ValueError: there are none, or one is empty.
     """
     given, where = source(short, dataloaders, trainer.datamodule, module)
+    if dataloaders is not None:
+        where = "dataloaders"
     if given is None:
         raise ValueError(
             f"there is no data: pass dataloaders or datamodule to {trainer.stage}(), or define "
@@ -63,8 +71,13 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
     setattr(trainer, f"{short}_dataloaders", given)
     argument = f"limit_{short}_batches"
     loaders = evaluation_loaders(given, getattr(trainer, argument), argument, where)
-    for loader in loaders:
-        if not loader.length and getattr(trainer, argument):
-            raise ValueError(f"{where} is empty: it has no batch to {trainer.stage}")
+    _refuse_empty(loaders, getattr(trainer, argument), where, str(trainer.stage))
     seed_workers(loader.iterable for loader in loaders)
     return loaders
+
+
+def _refuse_empty(loaders: list[Loader], limit: float, where: str, stage: str) -> None:
+    for index, loader in enumerate(loaders):
+        if not loader.length and limit:
+            which = f"{where}[{index if loader.name is None else repr(loader.name)}]" if len(loaders) > 1 else where
+            raise ValueError(f"{which} is empty: it has no batch to {stage}")

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
+class _SkipBatch(Exception):
+    """``training_step`` returned None inside a closure: leaves ``optimizer.step`` before it changes anything."""
+
+
 class ClosureStep(TrainStep):
     """Gives the optimizer a closure that runs forward, backward and clipping."""
 
-    def __init__(self, trainer: Trainer, module: Module) -> None:
-        super().__init__(trainer, module)
+    def __init__(self, trainer: Trainer, module: Module, optimizer_idx: int | None = None) -> None:
+        super().__init__(trainer, module, optimizer_idx)
         self.overrides_step = is_overridden("optimizer_step", module, Module)
         self.updates: list[bool] = []
         self.needs_loss = True
@@ -37,32 +41,38 @@ class ClosureStep(TrainStep):
             return super().forward_backward(batch, batch_idx, is_last)
         optimizer = self.optimizer
         assert optimizer is not None
-        window = self.window
+        window, samples = self.window, self.samples
         outputs: list[dict[str, Any] | None] = []
 
-        def closure() -> Tensor | None:
-            self.window = window  # an optimizer may evaluate the loss several times
+        def closure() -> Tensor:
+            self.window, self.samples = window, samples  # an optimizer may evaluate the loss several times
             output = super(ClosureStep, self).forward_backward(batch, batch_idx, is_last)
             outputs.append(output)
             if output is None:
-                return None
+                raise _SkipBatch
             self.before_step(optimizer)
             loss: Tensor = output["loss"]
             return loss
 
-        if self.overrides_step:
-            with self._through_precision(optimizer):
-                self.module.optimizer_step(self.progress.epoch, batch_idx, optimizer, closure)
-            if not outputs:
-                raise RuntimeError(
-                    f"{type(self.module).__name__}.optimizer_step did not call its closure, so the batch was not trained on; "
-                    f"call optimizer.step(closure=optimizer_closure), or optimizer_closure()"
-                )
-        else:
-            self.updates.append(self.precision.step(optimizer, closure))
+        try:
+            self._step(optimizer, batch_idx, closure)
+        except _SkipBatch:
+            return None
+        if self.overrides_step and not outputs:
+            raise RuntimeError(
+                f"{type(self.module).__name__}.optimizer_step did not call its closure, so the batch was not trained on; "
+                f"call optimizer.step(closure=optimizer_closure), or optimizer_closure()"
+            )
         if not self.updates:
             self.window = 0  # the override chose not to step on this batch
         return outputs[0] if outputs else None
+
+    def _step(self, optimizer: Optimizer, batch_idx: int, closure: Callable[[], Tensor]) -> None:
+        if self.overrides_step:
+            with self._through_precision(optimizer):
+                self.module.optimizer_step(self.progress.epoch, batch_idx, optimizer, closure)
+        else:
+            self.updates.append(self.precision.step(optimizer, closure))
 
     def update(self) -> bool:
         """Counts the step that :meth:`forward_backward` took; steps a window that ended without its last batch."""
@@ -88,8 +98,7 @@ class ClosureStep(TrainStep):
                     self.updates.append(self.precision.step(optimizer, closure))
                     return None
                 loss = closure() if closure is not None else None
-                if closure is None or loss is not None:
-                    self.updates.append(self.precision.step(optimizer))
+                self.updates.append(self.precision.step(optimizer))
                 return loss
             finally:
                 optimizer.step = step  # type: ignore[method-assign]  # until the block ends

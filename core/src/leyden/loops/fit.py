@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from leyden.data.loaders import INFINITE, Loader, set_epoch
 from leyden.data.source import batches, bind_transfer
@@ -12,6 +12,8 @@ from leyden.data.stages import load_train, load_validation
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.manual_step import ManualStep
+from leyden.loops.several_step import TogetherStep, TurnsStep, step_of
+from leyden.loops.signature import takes_optimizer_idx
 from leyden.loops.step import TrainStep
 from leyden.messages import LeydenWarning
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
@@ -22,22 +24,33 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
-def make_step(trainer: Trainer, module: Module) -> TrainStep | ManualStep:
+Step: TypeAlias = "TrainStep | TurnsStep | ManualStep"
+
+
+def make_step(trainer: Trainer, module: Module) -> Step:
     """How this run trains on one batch.
 
     Raises:
-        ValueError: there are several optimizers and optimization is automatic.
+        ValueError: optimizers have frequencies but ``training_step`` does not take ``optimizer_idx``, or the other way round.
     """
     if not module.automatic_optimization:
         return ManualStep(trainer, module)
-    if len(trainer.optimizers) > 1:
-        raise ValueError(
-            f"{type(module).__name__}.configure_optimizers returned {len(trainer.optimizers)} optimizers; automatic optimization "
-            f"steps one: set self.automatic_optimization = False in __init__ and step them in training_step"
-        )
-    if trainer.optimizers and ClosureStep.is_needed(trainer.optimizers[0], module):
-        return ClosureStep(trainer, module)
-    return TrainStep(trainer, module)
+    name = f"{type(module).__name__}.training_step"
+    if len(trainer.optimizers) < 2:
+        if takes_optimizer_idx(module):
+            return TurnsStep(trainer, module, [])
+        return step_of(trainer, module)
+    if takes_optimizer_idx(module):
+        return TurnsStep(trainer, module, trainer.optimizer_frequencies)
+    if trainer.optimizer_frequencies:
+        raise ValueError(f"optimizers with a 'frequency' take turns, so write {name}(self, batch, batch_idx, optimizer_idx)")
+    for optimizer in trainer.optimizers:
+        if ClosureStep.is_needed(optimizer, module):
+            raise ValueError(
+                f"{type(optimizer).__name__} among several optimizers evaluates the loss itself, so each needs a turn of "
+                f"its own: write {name}(self, batch, batch_idx, optimizer_idx)"
+            )
+    return TogetherStep(trainer, module)
 
 
 class FitLoop:
@@ -49,7 +62,7 @@ class FitLoop:
         module: Module,
         loader: Loader,
         validation: EvaluateLoop | None,
-        step: TrainStep | ManualStep,
+        step: Step,
         schedulers: Schedulers,
     ) -> None:
         self.trainer = trainer
@@ -109,7 +122,7 @@ class FitLoop:
             outputs = forward_backward(batch, batch_idx, is_last)
             stepped = update()
             if stepped and every_step:
-                schedulers.advance(every_step, progress.global_step)
+                schedulers.advance_steps(progress.optimizer_steps, step.active if trainer.optimizer_frequencies else [])
             if is_last and schedulers.epoch and progress.global_step:  # not before the first step was taken
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
             progress.batch = batch_idx = batch_idx + 1
@@ -137,7 +150,7 @@ class FitLoop:
 
     def _end_epoch(self) -> None:
         trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
-        if not progress.batch and self.loader.length:
+        if not progress.batch:
             warnings.warn(f"epoch {progress.epoch} trained on no batch", LeydenWarning, stacklevel=2)
         progress.epoch_ended = True
         metrics.enter(TRAIN_EPOCH)
@@ -154,7 +167,7 @@ class FitLoop:
     def _reload(self) -> None:
         """Asks for new loaders when ``reload_dataloaders_every_n_epochs`` says so."""
         every = self.trainer.reload_dataloaders_every_n_epochs
-        if not every or self.progress.epoch % every:
+        if not every or self.progress.epoch % every or self._done():
             return
         self.loader = load_train(self.trainer)
         if self.validation is not None:
@@ -165,6 +178,8 @@ class FitLoop:
     def _done(self) -> bool:
         trainer, progress = self.trainer, self.progress
         if trainer.max_epochs != -1 and progress.epoch >= trainer.max_epochs:
+            return True
+        if not self.loader.length:  # limit_train_batches=0 trains nothing
             return True
         return self._stop_inside_epoch()
 
@@ -180,7 +195,16 @@ class FitLoop:
         return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
 
     def _ended_early(self, done: int) -> None:
-        """The loader gave fewer batches than it said, so that nothing told the last one apart."""
+        """The loader gave fewer batches than it said, so that nothing told the last one apart.
+
+        Raises:
+            ValueError: it gave none at all.
+        """
+        if not done:
+            raise ValueError(
+                f"the training loader gave no batch in epoch {self.progress.epoch}; pass a DataLoader, a list, or an iterable "
+                f"that starts anew each epoch (an iterator can be read once)"
+            )
         if self.loader.length != INFINITE and not self.warned_length:
             self.warned_length = True
             warnings.warn(
@@ -191,7 +215,7 @@ class FitLoop:
             )
         if self.schedulers.epoch:
             self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
-        if done and self.validation is not None and self._validation_due(True):
+        if self.validation is not None and self._validation_due(True):
             self._validate()
 
     # ---- validation ----

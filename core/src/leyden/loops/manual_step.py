@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from leyden.loops.signature import bind_step
+from leyden.loops.step import scale_gradients
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
 
@@ -17,19 +18,27 @@ if TYPE_CHECKING:
 
 
 class ManualOptimizer:
-    """An optimizer of manual optimization: steps with the hooks and the precision of the run, otherwise the one it wraps."""
+    """An optimizer of manual optimization: steps with the hooks and the precision of the run, otherwise the one it wraps.
 
-    def __init__(self, optimizer: Optimizer, step: ManualStep) -> None:
+    Under ``accumulate_grad_batches`` only the last batch of a window steps, and only the first clears gradients.
+    """
+
+    def __init__(self, optimizer: Optimizer, step: ManualStep, index: int) -> None:
         self.optimizer = optimizer
+        self.index = index
         self._step = step
+        self._stepped_in = -1
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Updates the parameters; ``closure`` evaluates the loss again, for optimizers that need it."""
-        self._step.step_optimizer(self.optimizer, closure)
+        if self._step.due:
+            self._stepped_in = self._step.progress.total_batches
+            self._step.step_optimizer(self, closure)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients."""
-        self.optimizer.zero_grad(set_to_none=set_to_none)
+        if self._step.window == 0 or self._stepped_in == self._step.progress.total_batches:
+            self.optimizer.zero_grad(set_to_none=set_to_none)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.optimizer, name)
@@ -39,12 +48,6 @@ class ManualStep:
     """Runs ``training_step``, which does the rest by ``manual_backward`` and ``optimizers()``."""
 
     def __init__(self, trainer: Trainer, module: Module) -> None:
-        if trainer.accumulate_grad_batches > 1:
-            raise ValueError(
-                f"Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) works in automatic optimization only; "
-                f"{type(module).__name__} sets automatic_optimization = False: call optimizer.step() every "
-                f"{trainer.accumulate_grad_batches} batches"
-            )
         self.trainer = trainer
         self.module = module
         self.calls = trainer.bus.calls
@@ -53,12 +56,24 @@ class ManualStep:
         self.run_backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
-        self.optimizers = [ManualOptimizer(optimizer, self) for optimizer in trainer.optimizers]
+        self.optimizers = [ManualOptimizer(optimizer, self, index) for index, optimizer in enumerate(trainer.optimizers)]
+        self.accumulated = trainer.accumulate_grad_batches
         self.window = 0
+        """Batches of the running accumulation window that are done."""
+        self.due = True
+        """Whether the running batch completes its window."""
         self._updated: bool | None = None
+
+    @property
+    def active(self) -> list[int]:
+        """The indices of the optimizers that may step on the running batch."""
+        return list(range(len(self.optimizers)))
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Runs ``training_step`` on one batch; returns what it returned as a mapping, a loss detached."""
+        self.due = is_last or self.window + 1 >= self.accumulated
+        if self.accumulated > 1:
+            self.trainer.strategy.synchronize_gradients(self.module, self.due)
         output = self.training_step(batch, batch_idx)
         if output is None:
             return None
@@ -75,6 +90,7 @@ class ManualStep:
     def update(self) -> bool:
         """Counts the step, if any optimizer took one."""
         updated, self._updated = self._updated, None
+        self.window = 0 if self.due else self.window + 1
         if updated:
             self.progress.global_step += 1
         elif updated is False:
@@ -82,23 +98,28 @@ class ManualStep:
         return bool(updated)
 
     def flush(self) -> bool:
-        """Nothing is ever pending."""
+        """Gradients of a window that an epoch's end left incomplete stay: only ``training_step`` can step."""
+        self.window = 0
         return False
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """``manual_backward``: hooks, the precision's scaling and backward."""
         trainer, module = self.trainer, self.module
+        if self.accumulated > 1:
+            loss = loss / self.accumulated
         for hook in self.calls.on_before_backward:
             hook(trainer, module, loss)
         self.run_backward(loss, *args, **kwargs)
         for hook in self.calls.on_after_backward:
             hook(trainer, module)
 
-    def step_optimizer(self, optimizer: Optimizer, closure: Callable[[], Any] | None) -> None:
+    def step_optimizer(self, wrapped: ManualOptimizer, closure: Callable[[], Any] | None) -> None:
         """Steps one optimizer: gradients unscaled, shown to hooks, clipped if the Trainer says so."""
-        trainer, module = self.trainer, self.module
+        trainer, module, optimizer = self.trainer, self.module, wrapped.optimizer
         if closure is None:
             trainer.precision.unscale(optimizer)
+            if self.window + 1 < self.accumulated:
+                scale_gradients(optimizer, self.accumulated / (self.window + 1))
             for hook in self.calls.on_before_optimizer_step:
                 hook(trainer, module, optimizer)
             if trainer.gradient_clip_val is not None:
@@ -107,3 +128,4 @@ class ManualStep:
         else:
             updated = trainer.precision.step(optimizer, closure)
         self._updated = bool(self._updated) or updated
+        self.progress.optimizer_steps[wrapped.index] += updated

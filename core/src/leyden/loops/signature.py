@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from leyden.module import Module
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
-def bind_step(trainer: Trainer, module: Module, name: str, *, several: bool = False) -> Callable[..., Any]:
+def takes_optimizer_idx(module: Module) -> bool:
+    """Whether ``training_step`` is to be called once for each optimizer, with its index."""
+    return "optimizer_idx" in inspect.signature(module.training_step).parameters
+
+
+def bind_step(
+    trainer: Trainer, module: Module, name: str, *, several: bool = False, optimizer_idx: int | None = None
+) -> Callable[..., Any]:
     """The callable that runs a step function each batch, in the run's strategy, precision and profiler.
 
     Args:
@@ -20,6 +28,7 @@ def bind_step(trainer: Trainer, module: Module, name: str, *, several: bool = Fa
         module: whose step function.
         name: ``"training_step"`` and so on.
         several: whether ``dataloader_idx`` is passed.
+        optimizer_idx: passed by this name, if given.
 
     Returns:
         A function of ``(batch, batch_idx)``, and of ``dataloader_idx`` with ``several``; it is the bound method itself where
@@ -34,6 +43,9 @@ def bind_step(trainer: Trainer, module: Module, name: str, *, several: bool = Fa
     wanted = ("batch", "batch_idx", "dataloader_idx") if several else ("batch", "batch_idx")
     method = getattr(module, name)
     parameters = list(inspect.signature(method).parameters.values())
+    if optimizer_idx is not None:
+        step = partial(step, optimizer_idx=optimizer_idx)
+        parameters = [p for p in parameters if p.name != "optimizer_idx"]
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return step
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

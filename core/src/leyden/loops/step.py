@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.loops.signature import bind_step
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
@@ -25,20 +26,34 @@ class TrainStep:
     What may be overridden (backward, zero_grad, clipping, stepping) is resolved when this is built, once a run.
     """
 
-    def __init__(self, trainer: Trainer, module: Module) -> None:
+    def __init__(self, trainer: Trainer, module: Module, optimizer_idx: int | None = None) -> None:
+        """Binds what a batch needs.
+
+        Args:
+            trainer: the run.
+            module: the module of the run.
+            optimizer_idx: which of several optimizers this steps, passed to ``training_step``; None where there is one.
+        """
         self.trainer = trainer
         self.module = module
         self.calls = trainer.bus.calls
         self.progress = trainer.progress
         self.precision = trainer.precision
-        self.optimizer: Optimizer | None = trainer.optimizers[0] if trainer.optimizers else None
-        self.training_step = bind_step(trainer, module, "training_step")
+        self.index = optimizer_idx or 0
+        self.optimizer: Optimizer | None = trainer.optimizers[self.index] if trainer.optimizers else None
+        self.training_step = bind_step(trainer, module, "training_step", optimizer_idx=optimizer_idx)
         self.accumulated = trainer.accumulate_grad_batches
         """Batches in a full accumulation window."""
         self.window = 0
         """Batches in the running window so far."""
+        self.samples: float = 0
+        """Samples in the running window so far, where batches are accumulated."""
+        self.first: float = 1
+        """Samples in the first batch of the running window."""
         self.due = False
         """Whether the running batch completes its window."""
+        self.counts = True
+        """Whether a step is a training step; with several optimizers that take turns, the whole batch is one."""
         self.needs_loss = False
         """Whether a subclass reads the loss in what :meth:`forward_backward` returns."""
 
@@ -48,6 +63,11 @@ class TrainStep:
         self.backward: Callable[[Tensor], None] = backward
         self.overrides_zero_grad = is_overridden("optimizer_zero_grad", module, Module)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
+
+    @property
+    def active(self) -> list[int]:
+        """The indices of the optimizers that step on the running batch."""
+        return list(range(len(self.trainer.optimizers)))
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Adds the gradients of one batch.
@@ -71,16 +91,10 @@ class TrainStep:
         if loss is None:
             return None
 
-        optimizer = self.optimizer
-        if not self.window and optimizer is not None:
-            for hook in calls.on_before_zero_grad:
-                hook(trainer, module, optimizer)
-            if self.overrides_zero_grad:
-                module.optimizer_zero_grad(self.progress.epoch, batch_idx, optimizer)
-            else:
-                optimizer.zero_grad()
+        if not self.window:
+            self.zero_grad(batch_idx)
         self.window += 1
-        divided = loss if self.accumulated == 1 else loss / self.accumulated
+        divided = loss if self.accumulated == 1 else loss * self._share(output, batch)
         for hook in calls.on_before_backward:
             hook(trainer, module, divided)
         self.backward(divided)
@@ -91,6 +105,20 @@ class TrainStep:
             return _UNSEEN  # nobody asks, and detaching costs a microsecond
         loss = loss.detach()
         return {"loss": loss} if output.__class__ is Tensor else {**output, "loss": loss}
+
+    def zero_grad(self, batch_idx: int) -> None:
+        """Clears the gradients of the last step, at the first batch of a window."""
+        if self.optimizer is not None:
+            self.zero_grad_of(self.optimizer, batch_idx)
+
+    def zero_grad_of(self, optimizer: Optimizer, batch_idx: int) -> None:
+        """Clears one optimizer's gradients, with its hooks."""
+        for hook in self.calls.on_before_zero_grad:
+            hook(self.trainer, self.module, optimizer)
+        if self.overrides_zero_grad:
+            self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, optimizer)
+        else:
+            optimizer.zero_grad()
 
     def update(self) -> bool:
         """Steps the optimizer if the window is complete; called after every batch.
@@ -115,20 +143,41 @@ class TrainStep:
         """Makes the gradients of a window those of its mean loss, unscaled, shown to hooks and clipped, in this order."""
         trainer, module = self.trainer, self.module
         self.precision.unscale(optimizer)
-        if self.window < self.accumulated:
-            _scale_gradients(optimizer, self.accumulated / self.window)
+        if self.accumulated > 1 and self.samples != self.first * self.accumulated:
+            scale_gradients(optimizer, self.first * self.accumulated / self.samples)
         for hook in self.calls.on_before_optimizer_step:
             hook(trainer, module, optimizer)
         if self.clips:
             module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
 
+    def _share(self, output: Any, batch: Any) -> float:
+        """What the loss of a batch counts for in its window, as if all batches of the window were as large as the first.
+
+        A mean over the samples of a window weights each batch's mean by its size. Sizes to come are not known, so
+        :meth:`before_step` corrects the gradients where a window turns out to be another size.
+        """
+        weight = output.get("loss_weight") if isinstance(output, Mapping) else None
+        if weight is None:
+            metrics = self.trainer.metrics
+            if metrics.batch_size is None:
+                try:
+                    metrics.batch_size = batch_size_of(batch)
+                except UnknownBatchSize:
+                    metrics.batch_size = 1
+            weight = metrics.batch_size
+        if self.window == 1:
+            self.first, self.samples = float(weight), 0
+        self.samples += float(weight)
+        return float(weight) / (self.first * self.accumulated)
+
     def stepped(self, updated: bool) -> bool:
         """Counts a step that was taken or that the precision skipped."""
         self.window = 0
-        if updated:
-            self.progress.global_step += 1
-        else:
-            self.progress.skipped_steps += 1
+        if updated and self.optimizer is not None:
+            self.progress.optimizer_steps[self.index] += 1
+        if self.counts:
+            self.progress.global_step += updated
+            self.progress.skipped_steps += not updated
         return updated
 
 
@@ -153,8 +202,9 @@ def loss_of(output: Any, module: Module) -> Tensor | None:
     )
 
 
-def _scale_gradients(optimizer: Optimizer, factor: float) -> None:
-    # The last window of an epoch can be short, but each loss was divided by the full window's size.
+def scale_gradients(optimizer: Optimizer, factor: float) -> None:
+    """Multiplies the gradients of an optimizer's parameters in place."""
+    # Each loss was divided as for a window that is full and of batches as large as its first.
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:

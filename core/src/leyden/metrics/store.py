@@ -95,7 +95,6 @@ class Entry:
         else:
             self.total = min(total, value) if self.reduction == "min" else max(total, value)
 
-
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
         value = self.total / self.weight if self.reduction == "mean" else self.total

@@ -28,6 +28,12 @@ class Schedulers:
     def _chosen(configs: list[SchedulerConfig], interval: str, *, plateau: bool) -> tuple[SchedulerConfig, ...]:
         return tuple(c for c in configs if c.interval == interval and c.reduce_on_plateau is plateau)
 
+    def advance_steps(self, optimizer_steps: list[int], stepped: list[int]) -> None:
+        """Steps the schedulers of interval ``"step"`` of the optimizers that just stepped, each by its own count of steps."""
+        for config in self.step:
+            if not stepped or config.optimizer_idx in stepped:
+                self.advance((config,), optimizer_steps[config.optimizer_idx])
+
     def advance(self, configs: tuple[SchedulerConfig, ...], count: int) -> None:
         """Steps those of ``configs`` that are due at the ``count``-th moment of their interval, from 1.
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback, LeydenWarning, hookimpl
-from leyden.messages import announce
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key, check_number
 from leyden_callbacks.monitor import Monitor, ends_with_validation
+from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -193,8 +193,7 @@ class EarlyStopping(Callback):
         self.stopping_reason, self.stopping_reason_message = reason, why
         self.stopped_epoch = trainer.current_epoch
         trainer.should_stop = True
-        if trainer.is_global_zero:
-            announce(f"training stops early in epoch {trainer.current_epoch}: {why}")
+        say(trainer, f"training stops early in epoch {trainer.current_epoch}: {why}")
 
     def _judge(self, value: float, trainer: Trainer) -> tuple[EarlyStoppingReason, str]:
         """Counts the value in; whether it stops training, and why."""
@@ -208,8 +207,8 @@ class EarlyStopping(Callback):
             return EarlyStoppingReason.DIVERGENCE_THRESHOLD, f"{key}={value:g} is worse than {self.divergence_threshold:g}"
         # Whatever check_finite says, a best that is not a number could never be improved on.
         if math.isfinite(value) and self._is_better(value, best, self.min_delta):
-            if self.verbose and trainer.is_global_zero:
-                announce(f"{key} improved from {best:g} to {value:g}" if math.isfinite(best) else f"{key} is {value:g}")
+            if self.verbose:
+                say(trainer, f"{key} improved from {best:g} to {value:g}" if math.isfinite(best) else f"{key} is {value:g}")
             self.best_score = torch.tensor(value)
             self.wait_count = 0
             return EarlyStoppingReason.NOT_STOPPED, ""

@@ -81,7 +81,7 @@ class LearningRateMonitor(Callback):
         """Records those due at log points."""
         if self.logging_interval == "epoch":
             return
-        step, every = trainer.global_step, trainer.log_every_n_steps
+        step, every = trainer.progress.global_step, trainer.log_every_n_steps
         if every and (step + 1) % every == 0 and step != self._last_step:
             self._last_step = step
             self._record(trainer, "step")
@@ -97,9 +97,7 @@ class LearningRateMonitor(Callback):
             return
         for key, value in values.items():
             trainer.callback_metrics[key] = torch.tensor(value)
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step)
+        trainer.log_record({**values, "step": trainer.global_step})
 
     def _values(self, name: str, groups: list[dict[str, Any]]) -> dict[str, float]:
         values: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class PluginReport:
     """The hooks it answers."""
 
     error: str | None = None
-    """Why it cannot be imported."""
+    """Why it cannot be used."""
 
 
 @dataclass
@@ -96,11 +96,13 @@ def _examine(plugin: Plugin) -> PluginReport:
         report.error = f"{type(cause).__name__}: {cause}"
         return report
     report.import_ms = round((time.perf_counter() - start) * 1000, 1)
-    report.hooks = list(hooks_of(loaded, needs_mark=plugin.group not in (HOOK_GROUP, CALLBACK_GROUP)))
+    report.hooks = hooks_of(loaded, needs_mark=plugin.group not in (HOOK_GROUP, CALLBACK_GROUP))
+    if plugin.group == HOOK_GROUP and not report.hooks:
+        report.error = f"it answers no hook; a plug-in of the group {HOOK_GROUP!r} that does nothing else has no use"
     return report
 
 
-def hooks_of(plugin: Any, *, needs_mark: bool) -> Iterable[str]:
+def hooks_of(plugin: Any, *, needs_mark: bool) -> list[str]:
     """The hooks that a module, a class or an object answers, in the order in which they fire.
 
     Args:

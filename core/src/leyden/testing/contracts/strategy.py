@@ -58,6 +58,13 @@ class StrategyContract:
         apart = difference(weights(module), weights(plainly_trained(tmp_path, accelerator=self.accelerator())))
         assert apart <= self.tolerance, f"after one epoch the weights are {apart} from those of one process on one device"
 
+    def test_accumulates_gradients_as_the_plain_case_does(self, tmp_path: Path) -> None:
+        options: dict[str, Any] = {"accumulate_grad_batches": 3}  # of 4 batches: the last window is shorter
+        module = tiny()
+        self._trainer(tmp_path, **options).fit(module)
+        apart = difference(weights(module), weights(plainly_trained(tmp_path, accelerator=self.accelerator(), **options)))
+        assert apart <= self.tolerance, f"with accumulated gradients the weights are {apart} from those of the plain case"
+
     def test_validates_tests_and_predicts_as_the_plain_case_does(self, tmp_path: Path) -> None:
         plain = quiet(tmp_path, accelerator=self.accelerator(), strategy=Strategy())
         trainer = self._trainer(tmp_path)

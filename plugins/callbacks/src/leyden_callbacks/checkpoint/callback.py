@@ -7,12 +7,13 @@ import math
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback, hookimpl
-from leyden.messages import announce, shown
+from leyden.messages import shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key
@@ -22,9 +23,12 @@ from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Schedule
 from leyden_callbacks.checkpoint.top_k import TopK
 from leyden_callbacks.monitor import Monitor, counters
+from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
+
+_EXCEPTION = "exception"
 
 
 class ModelCheckpoint(Callback):
@@ -132,6 +136,7 @@ class ModelCheckpoint(Callback):
         self._kept = TopK(save_top_k, mode if monitor is not None else "max")
         self._inherited: tuple[str, float] | None = None  # the best of the run this one resumed from, in another folder
         self._origin: Folder | None = None  # of the checkpoint that the run goes on from
+        self._training = False
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
@@ -184,7 +189,8 @@ class ModelCheckpoint(Callback):
     def resolve_checkpoint(self, which: str) -> str | None:
         """The path of the ``"best"`` or the ``"last"`` checkpoint, if there is one.
 
-        ``"last"`` is the newest state that was saved; in a new process, the newest ``last*.ckpt`` of a given ``dirpath``.
+        ``"last"`` is the newest state that was saved; in a new process, the newest ``last*.ckpt`` or
+        ``exception*.ckpt`` of a given ``dirpath``.
         """
         if which == "best":
             return self.best_model_path or None
@@ -195,7 +201,9 @@ class ModelCheckpoint(Callback):
         if self._kept.scores and self._folder:
             return self._folder.newest(self.best_k_models)
         if self._dirpath_given and self._folder and not is_remote(self._folder.path):
-            return self._folder.newest(Path(self._folder.path).glob(f"{self.CHECKPOINT_NAME_LAST}*{self.FILE_EXTENSION}"))
+            here = Path(self._folder.path)
+            found = (here.glob(f"{prefix}*{self.FILE_EXTENSION}") for prefix in (self.CHECKPOINT_NAME_LAST, _EXCEPTION))
+            return self._folder.newest(chain.from_iterable(found))
         return None
 
     # ---- state ----
@@ -257,7 +265,7 @@ class ModelCheckpoint(Callback):
         # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
         self._kept.scores.clear()
         self._inherited = None
-        self._due = False
+        self._training = self._due = False
         self._origin = None
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
@@ -271,6 +279,7 @@ class ModelCheckpoint(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Nothing new is to be saved until a step is taken."""
+        self._training = True
         self._schedule.start(trainer)
         if self._watched is not None:
             self._watched.start()
@@ -280,7 +289,8 @@ class ModelCheckpoint(Callback):
     @hookimpl(trylast=True)
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Saves every so many steps or minutes."""
-        if self._schedule.after_batch(trainer) and not trainer.fast_dev_run:
+        schedule = self._schedule
+        if schedule.counts_batches and schedule.after_batch(trainer) and not trainer.fast_dev_run:
             self._due = True
             self._save(trainer)
 
@@ -315,17 +325,25 @@ class ModelCheckpoint(Callback):
             self._due |= self._schedule.after_epoch(trainer)
             self._save(trainer)
 
+    def on_fit_end(self, trainer: Trainer, module: Module) -> None:
+        """There is nothing left to save."""
+        self._training = False
+
     def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         """Saves the state after the last step, if asked to."""
         unsaved = trainer.global_step > max(self._top_k_step, self._last_step)
-        if not (self.save_on_exception and _is_training(trainer) and unsaved):
+        if not (self.save_on_exception and self._training and unsaved) or trainer.fast_dev_run:
             return
         if trainer.strategy.world_size > 1:
-            announce(f"{type(self).__name__}(save_on_exception=True): not saved, for one process cannot save without the others")
+            say(
+                trainer,
+                f"{type(self).__name__}(save_on_exception=True): not saved, for one process cannot save without the others",
+            )
             return
-        path = self._path(self._name(trainer, f"exception-{DEFAULT_TEMPLATE}", ours=()))
+        path = self._path(self._name(trainer, f"{_EXCEPTION}-{DEFAULT_TEMPLATE}", ours=()))
         trainer.save_checkpoint(path, self.save_weights_only)
-        announce(f"the state after step {trainer.global_step} was saved as {path}")
+        self.last_model_path = path
+        say(trainer, f"the state after step {trainer.global_step} was saved as {path}")
 
     # ---- saving ----
 
@@ -348,7 +366,7 @@ class ModelCheckpoint(Callback):
         if last and (saved or self._last_step != trainer.global_step):
             self._save_last(trainer, last, saved)
         for name in unneeded:
-            self._remove(trainer, name)
+            pass
 
     def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
         """Saves the state if it is good enough; returns its name, or nothing."""
@@ -436,8 +454,8 @@ class ModelCheckpoint(Callback):
         self.best_model_score = torch.tensor(score) if path and self._watched else None
 
     def _say(self, trainer: Trainer, text: str) -> None:
-        if self.verbose and trainer.is_global_zero:
-            announce(text)
+        if self.verbose:
+            say(trainer, text)
 
 
 def _is_training(trainer: Trainer) -> bool:

@@ -48,6 +48,7 @@ class Schedule:
         self.every_n_train_steps = every_n_train_steps or 0
         self.every_n_epochs = every_n_epochs or 0
         self.interval = interval
+        self.counts_batches = bool(self.every_n_train_steps or interval)
         self.at_epoch_end = at_epoch_end
         self._last_time = 0.0
         self._last_step = 0
@@ -59,7 +60,7 @@ class Schedule:
 
     def after_batch(self, trainer: Trainer) -> bool:
         """Whether one is due after a training batch; each optimizer step counts once, however many batches it took."""
-        step = trainer.global_step
+        step = trainer.progress.global_step
         if step == self._last_step:
             return False
         self._last_step = step

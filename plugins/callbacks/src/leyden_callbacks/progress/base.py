@@ -162,6 +162,8 @@ class ProgressBar(Callback):
         if trainer.sanity_checking:
             self._open_pass(trainer, "Sanity check", trainer.num_sanity_val_batches, nested=True)
         else:
+            if self._train is not None:
+                self._train.draw(trainer.progress.batch, self._text(trainer, module))
             self._open_pass(trainer, "Validation", trainer.num_val_batches, nested=trainer.stage == "fit")
 
     def on_validation_batch_end(

@@ -45,7 +45,7 @@ class RichProgressBar(ProgressBar):
         if self._screen is None:
             super().print(*values)
         else:
-            self._screen.console.print(*values, markup=False)
+            self._screen.console.print(*values, markup=False, highlight=False, soft_wrap=True)
 
     def closed(self) -> None:
         """Gives the screen back when the last bar was closed; rich can have one such display at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import cache
 from typing import Any
 
 from leyden_callbacks.progress.base import ProgressBar
@@ -23,9 +24,7 @@ class TQDMProgressBar(ProgressBar):
 
     def print(self, *values: Any) -> None:
         """Prints a line on standard error above the bars."""
-        from tqdm import tqdm
-
-        tqdm.write(" ".join(str(value) for value in values), file=sys.stderr)
+        _tqdm_class().write(" ".join(str(value) for value in values), file=sys.stderr)
 
 
 class _TqdmBar(Bar):
@@ -39,12 +38,12 @@ class _TqdmBar(Bar):
             total=total,
             initial=done,
             leave=leave,
-            position=int(nested),
             file=sys.stderr,
             mininterval=0,  # this class is asked to draw only when it is time
             miniters=1,
             dynamic_ncols=bool(columns),
             ncols=None if columns else 80,
+            nrows=None if columns else 24,
         )
 
     def draw(self, done: int, text: str) -> None:
@@ -72,6 +71,7 @@ def _columns() -> int:
         return 0
 
 
+@cache
 def _tqdm_class() -> Any:
     from tqdm import tqdm
 

@@ -1,0 +1,112 @@
+"""A training batch of a module with several optimizers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from leyden.loops.closure_step import ClosureStep
+from leyden.loops.step import TrainStep
+from leyden.module import Module
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
+
+
+def step_of(trainer: Trainer, module: Module, optimizer_idx: int | None = None) -> TrainStep:
+    """The step for one of a run's optimizers, with a closure where the optimizer or the module needs one."""
+    if trainer.optimizers and ClosureStep.is_needed(trainer.optimizers[optimizer_idx or 0], module):
+        return ClosureStep(trainer, module, optimizer_idx)
+    return TrainStep(trainer, module, optimizer_idx)
+
+
+class TurnsStep:
+    """Calls ``training_step(batch, batch_idx, optimizer_idx)`` once for each optimizer, one after the other.
+
+    While one optimizer has its turn, parameters that only others have need no gradient. With frequencies, one optimizer has
+    its turn at a batch: the first for as many accumulation windows in a row as its frequency says, then the next.
+    """
+
+    def __init__(self, trainer: Trainer, module: Module, frequencies: list[int]) -> None:
+        self.trainer = trainer
+        self.module = module
+        self.progress = trainer.progress
+        self.steps = [step_of(trainer, module, index) for index in range(len(trainer.optimizers))]
+        for step in self.steps:
+            step.counts = False
+        self.cycle = [index for index, frequency in enumerate(frequencies) for _ in range(frequency)]
+        self.updated = False
+        self.skipped = False
+
+    @property
+    def window(self) -> int:
+        """Batches in the running accumulation window."""
+        return max(step.window for step in self.steps)
+
+    @property
+    def active(self) -> list[int]:
+        """The indices of the optimizers whose turn the running batch is."""
+        if not self.cycle:
+            return list(range(len(self.steps)))
+        windows = self.progress.total_batches // self.trainer.accumulate_grad_batches
+        return [self.cycle[windows % len(self.cycle)]]
+
+    def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> Any:
+        """Gives each active optimizer its turn; returns what each turn's ``training_step`` returned, alone if there is one."""
+        outputs: list[Any] = []
+        self.updated = self.skipped = False
+        for index in self.active:
+            step = self.steps[index]
+            with self.module.toggled_optimizer(self.trainer.optimizers[index]):
+                outputs.append(step.forward_backward(batch, batch_idx, is_last))
+                self._note(step, step.update())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def update(self) -> bool:
+        """Counts one training step if any optimizer stepped."""
+        return self._count()
+
+    def flush(self) -> bool:
+        """Steps windows that an epoch's end left incomplete."""
+        self.updated = self.skipped = False
+        for step in self.steps:
+            if step.window:
+                self._note(step, step.flush())
+        return self._count()
+
+    def _note(self, step: TrainStep, updated: bool) -> None:
+        self.updated |= updated
+        self.skipped |= step.due and not updated
+
+    def _count(self) -> bool:
+        if self.updated:
+            self.progress.global_step += 1
+        elif self.skipped:
+            self.progress.skipped_steps += 1
+        return self.updated
+
+
+class TogetherStep(TrainStep):
+    """One forward and backward for all optimizers, where ``training_step`` takes no ``optimizer_idx``; then each one steps."""
+
+    def zero_grad(self, batch_idx: int) -> None:
+        """Clears the gradients of every optimizer, with its hooks."""
+        for optimizer in self.trainer.optimizers:
+            self.zero_grad_of(optimizer, batch_idx)
+
+    def update(self) -> bool:
+        """Steps every optimizer if the window is complete; one training step, however many optimizers."""
+        if not self.due or not self.window:
+            return False
+        updated = []
+        for optimizer in self.trainer.optimizers:
+            self.before_step(optimizer)
+        for index, optimizer in enumerate(self.trainer.optimizers):
+            updated.append(self.precision.step(optimizer))
+            if updated[-1]:
+                self.progress.optimizer_steps[index] += 1
+        self.window = 0
+        if any(updated):
+            self.progress.global_step += 1
+        else:
+            self.progress.skipped_steps += 1
+        return any(updated)
