@@ -45,6 +45,18 @@ def test_mode_min_keeps_the_least(fit, saved, scripted):
     assert saved() == ["epoch=2-step=12.ckpt"]
 
 
+def test_an_equal_value_is_not_saved(fit, saved, scripted):
+    steps = []
+
+    class Recorder(Callback):
+        def on_save_checkpoint(self, trainer):
+            steps.append(trainer.global_step)
+
+    fit(Recorder(), ModelCheckpoint(monitor="score"), module=scripted([0.5, 0.5]))
+    assert saved() == ["epoch=0-step=4.ckpt"]
+    assert steps == [4]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_a_value_that_is_not_finite_replaces_no_finite_one(fit, saved, scripted, bad, mode):
@@ -138,6 +150,11 @@ def test_a_monitored_checkpoint_is_never_saved_with_a_value_of_older_weights(fit
     assert recorder.seen == {4: 1.0, 8: 2.0, 12: 3.0}
 
 
+def test_a_value_that_no_checkpoint_has_used_yet_is_too_old_after_the_next_step_all_the_same(fit, saved, scripted):
+    fit(ModelCheckpoint(monitor="score", save_top_k=-1, every_n_train_steps=6), module=scripted([1.0, 2.0]))
+    assert saved() == ["epoch=1-step=8.ckpt"]
+
+
 def test_without_a_monitor_epochs_without_validation_are_saved_too(fit, saved):
     fit(ModelCheckpoint(save_top_k=-1), check_val_every_n_epoch=2, max_epochs=3)
     assert saved() == ["epoch=0-step=4.ckpt", "epoch=1-step=8.ckpt", "epoch=2-step=12.ckpt"]
@@ -146,6 +163,16 @@ def test_without_a_monitor_epochs_without_validation_are_saved_too(fit, saved):
 def test_with_a_monitor_epochs_without_validation_are_not_saved(fit, saved, scripted):
     fit(ModelCheckpoint(monitor="score", save_top_k=-1), module=scripted([0.1]), check_val_every_n_epoch=2, max_epochs=3)
     assert saved() == ["epoch=1-step=8.ckpt"]
+
+
+def test_an_epoch_without_a_step_is_not_saved_again(fit, saved):
+    class Lazy(TinyModule):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if self.current_epoch else None
+
+    with pytest.warns(LeydenWarning, match="epoch 1 trained on no batch"):
+        fit(ModelCheckpoint(save_top_k=-1), module=Lazy())
+    assert saved() == ["epoch=0-step=4.ckpt"]
 
 
 def test_nothing_is_saved_by_a_fast_development_run(fit, tmp_path):
@@ -309,17 +336,20 @@ def test_there_is_no_absolute_path_in_the_state(fit, scripted, tmp_path):
     assert str(tmp_path) not in repr(checkpoint.state_dict())
 
 
-def test_files_outside_the_folder_that_a_state_names_are_not_taken_over(fit, scripted, tmp_path):
+@pytest.mark.parametrize("kept", [{"../precious.ckpt": 0.9}, {"sub/../../precious.ckpt": 0.9}, {"/precious.ckpt": 0.9}])
+def test_files_outside_the_folder_that_a_state_names_are_never_deleted(fit, saved, scripted, tmp_path, kept):
     precious = tmp_path / "precious.ckpt"
     precious.write_text("not ours")
-    checkpoint = ModelCheckpoint(monitor="score")
-    trainer = fit(checkpoint, module=scripted([0.5]), max_epochs=1)
-    state = torch.load(checkpoint.best_model_path)
-    state["callbacks"][checkpoint.state_key]["best_k_models"] = {"../precious.ckpt": 0.9, str(precious): 0.9}
-    state["callbacks"][checkpoint.state_key]["last_model_path"] = "../precious.ckpt"
+    kept = {name.replace("/precious", str(precious).removesuffix(".ckpt")) if name[0] == "/" else name: 0.9 for name in kept}
+    first = ModelCheckpoint(dirpath=tmp_path / "run/sub", monitor="score", filename="../{epoch}")
+    trainer = fit(first, module=scripted([0.5]), max_epochs=1)
+    state = torch.load(first.best_model_path)
+    state["callbacks"][first.state_key] |= {"best_k_models": kept, "last_model_path": next(iter(kept))}
     trainer.checkpoint_io.save(state, tmp_path / "forged.ckpt")
-    fit(ModelCheckpoint(monitor="score", save_last=True), module=scripted([0.4]), ckpt_path=tmp_path / "forged.ckpt")
+    second = ModelCheckpoint(dirpath=tmp_path / "run", monitor="score", save_last=True)
+    fit(second, module=scripted([0.4]), ckpt_path=tmp_path / "forged.ckpt")
     assert precious.read_text() == "not ours"
+    assert saved(tmp_path / "run") == ["epoch=0.ckpt", "epoch=1-step=8.ckpt", "last.ckpt"]
 
 
 def test_the_state_that_lightning_wrote_is_understood(tmp_path):
@@ -424,7 +454,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(fit, tmp_
             raise AssertionError("training began")
 
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(OSError) as error:  # the whole message is compared
         fit(ModelCheckpoint(dirpath=tmp_path / "file/inside"), module=Untrained())
     assert str(error.value) == (
         f"ModelCheckpoint(dirpath='{tmp_path}/file/inside'): checkpoints cannot be written there: {tmp_path}/file: "
@@ -490,7 +520,7 @@ def test_verbose_says_what_was_saved_and_why(fit, scripted, tmp_path, capsys):
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
 def test_a_wrong_argument_is_refused(arguments, message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         ModelCheckpoint(**arguments)
     assert str(error.value) == message
 

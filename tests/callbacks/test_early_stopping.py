@@ -87,6 +87,17 @@ def test_a_value_is_checked_once_however_many_epochs_pass_without_validation(fit
     assert stopping.wait_count == 2
 
 
+def test_a_value_is_checked_once_however_many_validations_see_it(fit):
+    class Module(TinyModule):
+        def training_step(self, batch, batch_idx):
+            self.log("epoch_loss", 1.0, on_step=False, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    stopping = EarlyStopping("epoch_loss", check_on_train_epoch_end=False)
+    fit(stopping, module=Module(), val_check_interval=2, max_epochs=3)
+    assert stopping.wait_count == 1  # the value of epoch 0 was the best, that of epoch 1 no better
+
+
 def test_a_value_that_the_module_logs_at_the_end_of_the_epoch_is_seen_in_that_epoch(fit):
     class Module(TinyModule):
         def on_train_epoch_end(self):

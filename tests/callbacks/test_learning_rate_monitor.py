@@ -138,7 +138,7 @@ def test_the_rates_of_the_run_are_kept(recorded):
 
 
 def test_a_run_without_logger_is_refused(fit):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         fit(LearningRateMonitor())
     assert str(error.value) == (
         "LearningRateMonitor has no logger to give learning rates to; pass Trainer(logger='csv') or another one, "
@@ -151,7 +151,7 @@ def test_a_fast_development_run_needs_no_logger(fit):
 
 
 def test_a_wrong_interval_is_refused():
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         LearningRateMonitor("epochs")
     assert (
         str(error.value)

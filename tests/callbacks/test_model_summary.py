@@ -146,7 +146,7 @@ def test_its_example_runs_in_the_precision_of_the_run(fit, capsys):
 
 
 def test_a_wrong_depth_is_refused():
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         ModelSummary(max_depth=-2)
     assert str(error.value) == "ModelSummary(max_depth=-2): expected an int of at least -1, got int -2"
 

@@ -21,7 +21,7 @@ class Epochs(Callback):
 
 @pytest.mark.parametrize("kind", [ModelCheckpoint, EarlyStopping])
 def test_a_mistyped_key_of_the_validation_is_refused_after_the_sanity_check(fit, kind):
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         fit(kind(monitor="val_los"), module=Untrained())
     assert str(error.value) == (
         f"{kind.__name__}(monitor='val_los'): 'val_los' was not logged; did you mean 'val_loss'? Logged: 'val_acc', 'val_loss'; "
@@ -32,7 +32,7 @@ def test_a_mistyped_key_of_the_validation_is_refused_after_the_sanity_check(fit,
 @pytest.mark.parametrize("kind", [ModelCheckpoint, EarlyStopping])
 def test_a_key_that_nobody_logged_in_the_first_epoch_is_refused_at_its_end(fit, kind):
     epochs = Epochs()
-    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+    with pytest.raises(ValueError) as error:  # the whole message is compared
         fit(epochs, kind(monitor="accuracy"))
     assert epochs.count == 1
     assert str(error.value) == (

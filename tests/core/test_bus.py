@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 import types
+import unittest.mock
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import leyden
 import pytest
 import torch
-from leyden import Callback, DataModule, LeydenWarning, Logger, Module, Strategy, Trainer, hookimpl
+from leyden import Callback, DataModule, LeydenWarning, Logger, Module, Profiler, Strategy, Trainer, hookimpl
 from leyden.bus import Bus, HookError, hook_names
 from leyden.testing import TinyDataModule, TinyModule
 
@@ -433,7 +434,7 @@ def test_a_property_and_a_child_with_a_hooks_name_are_no_implementations():
 
 def test_an_object_that_answers_to_every_name_is_not_taken_for_a_marked_function():
     plugin = types.ModuleType("my_plugin")
-    plugin.ops = torch.ops
+    plugin.ops, plugin.call = torch.ops, unittest.mock.call
     plugin.on_train_start = lambda: None
     assert fit(plugins=plugin).bus.implementations_of(plugin) == ["on_train_start"]
 
@@ -873,3 +874,29 @@ def test_a_correct_run_warns_of_nothing():
         warnings.simplefilter("always")
         fit(Callback(), datamodule=TinyDataModule())
     assert [str(warning.message) for warning in caught] == []
+
+
+# ---- profilers ----
+
+
+def test_a_profiler_is_given_every_implementation_under_a_name_that_says_whose_it_is():
+    actions = []
+
+    class Times(Profiler):
+        def wrap(self, function, action):
+            def timed(*values):
+                actions.append(action)
+                return function(*values)
+
+            return timed
+
+    callback = cls("Mine", Callback, on_train_start=lambda self, module: None, on_train_batch_end=lambda self, batch_idx: None)()
+    module = cls("Net", TinyModule, on_train_batch_end=lambda self, outputs: None)()
+    fit(callback, module=module, datamodule=cls("Data", TinyDataModule, setup=lambda self, stage: None)(), profiler=Times())
+    hooks = [
+        "[Datamodule]Data.setup",
+        "[Callback]Mine.on_train_start",
+        "[Callback]Mine.on_train_batch_end",
+        "[Module]Net.on_train_batch_end",
+    ]
+    assert [action for action in actions if action in hooks] == hooks

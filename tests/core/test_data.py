@@ -95,7 +95,17 @@ X, Y = torch.ones(2, 3), torch.zeros(2)
         (X, Y),
         ((X, Y), (Y, X)),
     ],
-    ids=["tensors", "tuples", "lists", "dicts", "dicts of lists", "nested tuples", "nested lists", "a tuple", "a tuple of tuples"],
+    ids=[
+        "tensors",
+        "tuples",
+        "lists",
+        "dicts",
+        "dicts of lists",
+        "nested tuples",
+        "nested lists",
+        "a tuple",
+        "a tuple of tuples",
+    ],
 )
 def test_a_list_of_batches_is_an_iterable_of_batches(batches):
     module, trainer = fit(batches, batches)
@@ -160,9 +170,7 @@ def test_what_is_no_loader_is_an_error(given, shown):
 def test_one_tensor_is_no_loader():
     with pytest.raises(TypeError) as caught:
         fit([X], torch.ones(2))
-    assert str(caught.value) == (
-        "val_dataloaders: expected a DataLoader or an iterable of batches, got Tensor tensor([1., 1.])"
-    )
+    assert str(caught.value) == ("val_dataloaders: expected a DataLoader or an iterable of batches, got Tensor tensor([1., 1.])")
 
 
 # ---- lengths ----

@@ -95,7 +95,7 @@ def test_results_of_several_loaders_are_apart():
     assert second["test_loss/dataloader_idx_1"] == alone["test_loss"]
 
 
-def TinyModuleWith(module):  # noqa: N802  # reads as a constructor
+def TinyModuleWith(module):  # reads as a constructor
     made = TinyModule()
     made.load_state_dict(module.state_dict())
     return made

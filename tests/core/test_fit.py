@@ -112,9 +112,7 @@ def test_neither_max_epochs_nor_max_steps_is_a_thousand_epochs_and_says_so(capsy
     assert capsys.readouterr().err == "leyden: neither max_epochs nor max_steps is given: training stops after 1000 epochs\n"
 
 
-@pytest.mark.parametrize(
-    "max_time", ["00:00:00:00", timedelta(), {"seconds": 0}], ids=["str", "timedelta", "dict"]
-)
+@pytest.mark.parametrize("max_time", ["00:00:00:00", timedelta(), {"seconds": 0}], ids=["str", "timedelta", "dict"])
 def test_max_time_stops_at_the_next_batch(max_time):
     _, counts = fit(max_epochs=None, max_time=max_time)
     assert counts.trained == []

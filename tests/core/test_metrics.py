@@ -82,8 +82,15 @@ def test_a_validation_batch_logs_the_epochs_mean_by_default(hook):
 
 
 @pytest.mark.parametrize(
-    "hook", ["on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad",
-             "on_train_batch_end"]  # fmt: skip
+    "hook",
+    [
+        "on_train_batch_start",
+        "on_before_backward",
+        "on_after_backward",
+        "on_before_optimizer_step",
+        "on_before_zero_grad",
+        "on_train_batch_end",
+    ],  # fmt: skip
 )
 def test_a_hook_of_a_training_batch_logs_step_values_by_default(hook):
     logger = Memory()
@@ -193,7 +200,17 @@ def test_a_given_batch_size_is_the_weight():
 
 @pytest.mark.parametrize(
     ("reduce_fx", "expected"),
-    [("sum", 6.0), (sum, 6.0), (torch.sum, 6.0), ("min", 1.0), (min, 1.0), ("max", 3.0), (max, 3.0), ("mean", 2.375), ("avg", 2.375)],
+    [
+        ("sum", 6.0),
+        (sum, 6.0),
+        (torch.sum, 6.0),
+        ("min", 1.0),
+        (min, 1.0),
+        ("max", 3.0),
+        (max, 3.0),
+        ("mean", 2.375),
+        ("avg", 2.375),
+    ],
 )
 def test_values_are_reduced_by(reduce_fx, expected):
     assert reduced(reduce_fx=reduce_fx) == expected

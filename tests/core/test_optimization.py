@@ -65,7 +65,7 @@ def by_hand(module, epochs=2, accumulate=1, clip=None, loader=None, optimizer=No
             if window == 0:
                 optimizer.zero_grad()
             window += 1
-            (loss / accumulate if accumulate > 1 else loss).backward()
+            (loss * (1 / accumulate) if accumulate > 1 else loss).backward()
             if window == accumulate or index + 1 == len(batches):
                 for parameter in module.parameters() if window < accumulate else ():
                     parameter.grad.mul_(accumulate / window)

@@ -320,8 +320,8 @@ def test_a_plugin_that_makes_something_else_is_an_error(distribution):
     [
         ({"strategy": 3}, "strategy=3: expected a name, {name: options} or an instance of Strategy, got int 3"),
         (
-            {"accelerator": None},
-            "accelerator=None: expected a name, {name: options} or an instance of Accelerator, got NoneType None",
+            {"accelerator": 3},
+            "accelerator=3: expected a name, {name: options} or an instance of Accelerator, got int 3",
         ),
         ({"precision": 16.0}, "precision=16.0: expected a name, {name: options} or an instance of Precision, got float 16.0"),
         ({"strategy": Strategy}, "strategy=Strategy is a class; pass an object, Strategy(...)"),

@@ -353,5 +353,8 @@ def test_on_another_rank_a_logger_takes_every_call_and_writes_nothing(logger, tm
     built.connect(SimpleNamespace(is_global_zero=False, loggers=[built], default_root_dir=str(tmp_path)))
     assert (built.log_dir, built.version) == (None, None)
     assert built.experiment.add_scalar("loss", 1.0, global_step=0) is None
+    built.log_metrics({"loss": 1.0}, 0)
+    built.log_hyperparams({"lr": 0.1}, {"acc": 0.5})
+    built.save()
     built.finalize("success")
     assert names(tmp_path) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,12 @@ def error(function, *arguments, **options):
     except Exception as raised:
         return f"{type(raised).__name__}: {raised}"
 """
+
+
+BROKEN = (
+    "of acme-leyden 3.1 cannot be imported from 'acme_leyden.broken{}': "
+    "ModuleNotFoundError: No module named 'acme_client_that_nobody_has'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +57,36 @@ report([sorted(acme_leyden.parts.WITNESSED), [record["step"] for record in recor
     assert found == [["accelerator", "callback", "precision", "strategy"], [0, 1, 2, 3]]
 
 
-def test_auto_takes_a_strangers_accelerator_of_higher_priority(with_stranger):
-    code = "report(type(Trainer(accelerator='auto', logger=False, **quiet).accelerator).__module__)"
-    assert with_stranger.run(PREPARE + code) == "acme_leyden.parts"
+@pytest.fixture(scope="module")
+def choices(with_stranger):
+    """What comes of building a Trainer of several kinds, all in one process: starting one takes longer than these do."""
+    return with_stranger.run(
+        PREPARE
+        + """
+report({
+    "auto": type(Trainer(accelerator="auto", logger=False, **quiet).accelerator).__module__,
+    "two claimants": error(Trainer, accelerator="cpu", logger="csv", **quiet),
+    "one of two": type(Trainer(accelerator="cpu", logger="csv@acme-leyden", **quiet).logger).__module__,
+    "broken": error(Trainer, accelerator="cpu", logger=False, callbacks=["broken"], **quiet),
+})
+"""
+    )
+
+
+def test_auto_takes_a_strangers_accelerator_of_higher_priority(choices):
+    assert choices["auto"] == "acme_leyden.parts"
+
+
+def test_a_name_with_two_claimants_is_an_error_that_shows_how_to_choose(choices):
+    assert choices["two claimants"] == (
+        "LookupError: logger='csv' is registered by acme-leyden and leyden-loggers; "
+        "choose with logger='csv@acme-leyden' or logger='csv@leyden-loggers'"
+    )
+    assert choices["one of two"] == "acme_leyden.parts"
+
+
+def test_a_broken_plugin_that_was_asked_for_is_an_error(choices):
+    assert choices["broken"] == f"PluginError: plug-in 'broken' (leyden.callbacks) {BROKEN.format(':Callback')}"
 
 
 def test_a_strangers_hooks_are_on_the_bus_of_every_run_because_the_package_is_installed(with_stranger):
@@ -65,27 +101,6 @@ report(acme_leyden.hooks.STARTED)
     assert found == [4]
 
 
-def test_a_name_with_two_claimants_is_an_error_that_shows_how_to_choose(with_stranger):
-    found = with_stranger.run(
-        PREPARE
-        + """
-chosen = Trainer(accelerator="cpu", logger="csv@acme-leyden", **quiet)
-report([error(Trainer, accelerator="cpu", logger="csv", **quiet), type(chosen.logger).__module__])
-"""
-    )
-    assert found == [
-        "LookupError: logger='csv' is registered by acme-leyden and leyden-loggers; "
-        "choose with logger='csv@acme-leyden' or logger='csv@leyden-loggers'",
-        "acme_leyden.parts",
-    ]
-
-
-BROKEN = (
-    "of acme-leyden 3.1 cannot be imported from 'acme_leyden.broken{}': "
-    "ModuleNotFoundError: No module named 'acme_client_that_nobody_has'"
-)
-
-
 def test_a_broken_plugin_is_named_and_left_out(with_stranger):
     found = with_stranger.run(
         PREPARE
@@ -98,11 +113,6 @@ report([sorted({str(warning.message) for warning in caught}), trainer.global_ste
 """
     )
     assert found == [[f"plug-in 'acme_broken' (leyden) {BROKEN.format('')}; it is left out"], 4]
-
-
-def test_a_broken_plugin_that_was_asked_for_is_an_error(with_stranger):
-    found = with_stranger.run(PREPARE + "report(error(Trainer, accelerator='cpu', logger=False, callbacks=['broken'], **quiet))")
-    assert found == f"PluginError: plug-in 'broken' (leyden.callbacks) {BROKEN.format(':Callback')}"
 
 
 @pytest.mark.parametrize("switch", ["acme-leyden", "Acme_Leyden , other"])
@@ -200,3 +210,11 @@ def test_one_plugin_beside_core_brings_its_names_and_takes_them_along(new_enviro
         "run: pip install leyden-precision",
         ["32-true"],
     ]
+
+
+def test_a_strangers_parts_keep_the_contracts_of_their_kinds(with_stranger):
+    contracts = Path(__file__).parent / "acme" / "contracts.py"
+    command = [str(with_stranger.python), "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", str(contracts)]
+    variables = {**with_stranger.variables, "LEYDEN_DISABLE_PLUGINS": "acme_broken"}
+    done = subprocess.run(command, cwd=with_stranger.workdir, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

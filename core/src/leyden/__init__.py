@@ -11,6 +11,7 @@ from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
 from leyden.logger import Logger
 from leyden.messages import LeydenWarning
+from leyden.metrics.history import History
 from leyden.module import Module
 from leyden.plugins import PluginError, PluginWarning
 from leyden.precision import Precision
@@ -30,6 +31,7 @@ __all__ = [
     "CombinedLoader",
     "Component",
     "DataModule",
+    "History",
     "LeydenWarning",
     "Logger",
     "Module",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from leyden.intervals import Interval, parse_interval
 from leyden.messages import did_you_mean, listed, shown
 
 
@@ -39,12 +41,10 @@ def _limit(value: Any) -> bool:
 _LIMIT = Argument("an int >= 0 (batches) or a float from 0.0 to 1.0 (a fraction)", (int, float), _limit)
 _MINIMUM = Argument("an int >= 0", (int,), lambda v: _is_int(v) and v >= 0)
 _SWITCH = Argument("True or False", (bool,))
-_DURATION = "a timedelta, a dict of its arguments or a str 'DD:HH:MM:SS'"
+_DURATION = "a timedelta, a dict of its arguments or a str 'DD:HH:MM:SS' or '30 min'"
 
 TABLE: dict[str, Argument] = {
-    "devices": Argument(
-        "'auto', a count, a list of indices or a str such as '0,1'", (int, str, list, tuple), lambda v: not isinstance(v, bool)
-    ),
+    "devices": Argument("'auto', a count, a list of indices or a str such as '0,1'", (int, str, list, tuple)),
     "num_nodes": Argument("an int >= 1", (int,), _positive),
     "fast_dev_run": Argument("True, False or an int >= 0 (batches)", (bool, int), lambda v: v >= 0),
     "max_epochs": Argument("an int >= 0 or -1", (int,), _count_or_all),
@@ -58,13 +58,9 @@ TABLE: dict[str, Argument] = {
     "limit_predict_batches": _LIMIT,
     "overfit_batches": _LIMIT,
     "val_check_interval": Argument(
-        f"an int >= 1 (batches), a float from 0.0 to 1.0 (a fraction of an epoch) or {_DURATION}",
-        (int, float, str, timedelta, dict),
-        lambda v: (
-            (_positive(v) or 0.0 < v <= 1.0)
-            if isinstance(v, int | float) and not isinstance(v, bool)
-            else not isinstance(v, bool)
-        ),
+        f"an int >= 1 (batches), a float above 0.0 and up to 1.0 (a fraction of an epoch), a str such as '500 steps' or {_DURATION}",
+        (int, float, str, timedelta, dict, Interval),
+        lambda v: not isinstance(v, int | float) or _positive(v) or (isinstance(v, float) and 0.0 < v <= 1.0),
     ),
     "check_val_every_n_epoch": Argument("an int >= 1 or None", (int,), _positive),
     "num_sanity_val_steps": Argument("an int >= 0 or -1", (int,), _count_or_all),
@@ -73,7 +69,7 @@ TABLE: dict[str, Argument] = {
     "enable_progress_bar": _SWITCH,
     "enable_model_summary": _SWITCH,
     "accumulate_grad_batches": Argument("an int >= 1", (int,), _positive),
-    "gradient_clip_val": Argument("a number > 0", (int, float), lambda v: not isinstance(v, bool) and v > 0),
+    "gradient_clip_val": Argument("a number >= 0 (0 is none)", (int, float), lambda v: v >= 0),
     "gradient_clip_algorithm": Argument("'norm' or 'value'", (str,), lambda v: v in ("norm", "value")),
     "deterministic": Argument("True, False or 'warn'", (bool, str), lambda v: isinstance(v, bool) or v == "warn"),
     "benchmark": _SWITCH,
@@ -89,7 +85,6 @@ TABLE: dict[str, Argument] = {
 }
 
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "overfit_batches": (lambda v: v != 0, "use limit_train_batches and limit_val_batches"),
     "use_distributed_sampler": (lambda v: v is False, "there is one process, so no sampler is replaced"),
     "sync_batchnorm": (lambda v: v is True, "there is one process, so batch norm sees the whole batch"),
     "model_registry": (lambda v: v is not None, "upload checkpoints from on_train_end"),
@@ -97,8 +92,42 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Arguments whose use is not built yet: when it is refused, and what to do instead."""
 
 
+_UNITS: dict[str, tuple[str, ...]] = {
+    "val_check_interval": ("step", "batch", "epoch", "second"),
+    "log_every_n_steps": ("step",),
+    "check_val_every_n_epoch": ("epoch",),
+    "reload_dataloaders_every_n_epochs": ("epoch",),
+    "max_time": ("second",),
+}
+"""The intervals that may be given with a unit, and which."""
+
+
+def read_units(arguments: dict[str, Any]) -> None:
+    """Replaces intervals given as ``"500 steps"`` by what the Trainer works with, in place.
+
+    Raises:
+        ValueError: it is no number with a unit, or the unit makes no sense there.
+    """
+    for name, units in _UNITS.items():
+        value = arguments.get(name)
+        if not isinstance(value, str) or ":" in value:
+            continue
+        interval = parse_interval(value, f"Trainer({name})", units)
+        if name == "max_time":
+            arguments[name] = timedelta(seconds=interval.count)
+        else:
+            arguments[name] = interval if name == "val_check_interval" else int(interval.count)
+
+
+def fill_defaults(arguments: dict[str, Any], function: Callable[..., Any]) -> None:
+    """Puts the default of ``function`` in the place of each None, in place, where None has no meaning of its own."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name != "check_val_every_n_epoch" and name in arguments and arguments[name] is None:
+            arguments[name] = parameter.default
+
+
 def check(arguments: Mapping[str, Any]) -> None:
-    """Checks the Trainer's arguments; None is always the default and passes.
+    """Checks the Trainer's arguments; None passes.
 
     Raises:
         TypeError: a value's type is wrong.
@@ -142,4 +171,4 @@ def duration(value: Any, argument: str) -> timedelta:
         days, hours, minutes, seconds = (int(part) for part in value.split(":"))
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     except (TypeError, ValueError, AttributeError):
-        raise ValueError(f"Trainer({argument}={value!r}): expected {_DURATION}, got {shown(value)}") from None
+        raise ValueError(f"Trainer({argument}={value!r}): expected {TABLE[argument].expected}, got {shown(value)}") from None

@@ -330,7 +330,7 @@ def implementations(participant: Participant) -> Iterator[Implementation]:
     plugin = participant.plugin
     for attribute in _candidates(plugin):
         function = _function(plugin, attribute)
-        options = _marked(function)
+        options = getattr(function, "leyden_impl", None)
         if options is None and (participant.needs_mark or not _looks_like_hook(attribute)):
             continue
         if not callable(function) or hasattr(function, "leyden_spec"):
@@ -369,7 +369,7 @@ def answers_hooks(plugin: Any) -> bool:
         function = _function(plugin, attribute)
         if not callable(function) or hasattr(function, "leyden_spec"):
             continue
-        if _marked(function) or (_looks_like_hook(attribute) and attribute not in METHODS):
+        if hasattr(function, "leyden_impl") or (_looks_like_hook(attribute) and attribute not in METHODS):
             return True
     return False
 
@@ -377,11 +377,6 @@ def answers_hooks(plugin: Any) -> bool:
 def _function(plugin: Any, attribute: str) -> Any:
     static = inspect.getattr_static(plugin, attribute, None)  # a property stays one
     return static.__func__ if isinstance(static, staticmethod | classmethod) else static
-
-
-def _marked(function: Any) -> dict[str, Any] | None:
-    options = getattr(function, "leyden_impl", None)
-    return options if isinstance(options, dict) else None  # some objects answer to every name
 
 
 def _methods_of(participant: Participant) -> tuple[str, ...]:

@@ -92,7 +92,8 @@ def _opened(path: str) -> IO[bytes]:
         return Path(path).open("rb")
     import fsspec  # see CheckpointIO.save
 
-    return cast("IO[bytes]", fsspec.open(path, "rb").open())
+    opened: Any = fsspec.open(path, "rb")
+    return cast("IO[bytes]", opened.open())
 
 
 def _sync_directory(directory: Path) -> None:

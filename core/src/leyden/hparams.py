@@ -102,6 +102,8 @@ class HyperparametersMixin:
             chosen = arguments
         chosen = {key: value for key, value in chosen.items() if key not in ignored}
         self.hparams.update(chosen)
+        for key in ignored:  # a base class may have kept it already
+            self.hparams.pop(key, None)
         if name:
             self._hparams_name, self._hparams_type = name, "Namespace" if isinstance(given, Namespace) else "dict"
         self._hparams_initial = AttributeDict({key: _copied(value) for key, value in self.hparams.items()})

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from leyden.data.transfer import move_to_device
 from leyden.hookspecs import hookspec
 from leyden.hparams import HyperparametersMixin
+from leyden.metrics.store import is_metric
 
 if TYPE_CHECKING:
     from leyden.logger import Logger
@@ -149,7 +150,9 @@ class Module(HyperparametersMixin, nn.Module):
 
         Args:
             name: the key, such as ``"train/loss"``.
-            value: a number or a tensor of one element. It is copied; nothing is read from the device before a log point.
+            value: a number, a tensor of one element, or a torchmetrics Metric: the value of its last call is the step's, its
+                ``compute()`` the epoch's, after which it is reset. It is copied; nothing is read from the device before a log
+                point.
             prog_bar: whether the progress bar shows it.
             logger: whether loggers get it; default yes.
             on_step: whether its value at each log point is recorded; default in training batches.
@@ -160,7 +163,7 @@ class Module(HyperparametersMixin, nn.Module):
             sync_dist_group: accepted where it is None.
             add_dataloader_idx: whether a second validation loader's key gets ``/dataloader_idx_1``.
             batch_size: the weight of this batch in a mean; found from the batch if not given.
-            metric_attribute: accepted for existing code, for torchmetrics objects.
+            metric_attribute: accepted for existing code; a torchmetrics object needs no such hint.
             rank_zero_only: whether only rank 0 calls this, so that the value is not reduced over processes.
 
         Raises:
@@ -185,8 +188,10 @@ class Module(HyperparametersMixin, nn.Module):
         )
 
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
-        """Records each item as :meth:`log` does, with the same options."""
-        for name, value in dictionary.items():
+        """Records each item as :meth:`log` does, with the same options; a torchmetrics MetricCollection is such a dict."""
+        # A collection's items are copies unless it is asked for the metrics themselves, which are reset at the epoch's end.
+        items: Any = dictionary.items(copy_state=False) if is_metric(dictionary) else dictionary.items()  # type: ignore[call-arg]
+        for name, value in items:
             self.log(name, value, **options)
 
     # ---- what the user writes ----
@@ -253,13 +258,13 @@ class Module(HyperparametersMixin, nn.Module):
 
         Args:
             optimizer: whose parameters.
-            gradient_clip_val: the largest norm or value; None does nothing.
+            gradient_clip_val: the largest norm or value; None and 0 do nothing.
             gradient_clip_algorithm: ``"norm"`` (of all gradients together; the default) or ``"value"`` (of each element).
 
         Raises:
             ValueError: there is no such algorithm.
         """
-        if gradient_clip_val is None:
+        if not gradient_clip_val:
             return
         optimizer = getattr(optimizer, "optimizer", optimizer)  # the one that manual optimization wraps
         if self._trainer is not None and self._trainer.running:

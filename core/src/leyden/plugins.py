@@ -70,16 +70,11 @@ def normalized(distribution: str) -> str:
 def _scan(_path: tuple[str, ...]) -> tuple[Plugin, ...]:
     # Reading the metadata of some hundred distributions takes 5 to 40 ms, so once for each search path.
     found = []
-    seen: set[tuple[str, str, str]] = set()
     everything = metadata.entry_points()
     groups = [group for group in everything.groups if group == HOOK_GROUP or group.startswith(HOOK_GROUP + ".")]
     for entry_point in (entry_point for group in groups for entry_point in everything.select(group=group)):
         distribution = entry_point.dist
         owner = distribution.name if distribution else "unknown"
-        key = (entry_point.group, entry_point.name, normalized(owner))
-        if key in seen:  # an editable install can be on the path twice
-            continue
-        seen.add(key)
         version = distribution.version if distribution else "?"
         found.append(Plugin(entry_point.name, entry_point.group, owner, version, entry_point.value, entry_point))
     return tuple(found)

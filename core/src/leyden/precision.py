@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,6 +18,9 @@ class Precision(Component):
     group = "leyden.precisions"
     kind = "precision"
     name = "32-true"
+
+    dtype: ClassVar[torch.dtype | None] = None
+    """What steps compute in; None is what the parameters are stored in."""
 
     def check(self, optimizers: list[Optimizer], device_type: str) -> None:
         """Called before training.

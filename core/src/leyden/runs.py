@@ -12,6 +12,7 @@ from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.fit import FitLoop, make_step
 from leyden.loops.predict import PredictLoop
 from leyden.messages import announce
+from leyden.metrics.history import History
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _DEFAULT_EPOCHS = 1000
 
 
-def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> None:
+def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> History:
     """Trains; ``train`` and ``val`` are the loaders the user gave, if any."""
     with session(trainer, "fit", module, datamodule):
         trainer.given_train, trainer.given_val = train, val
@@ -45,6 +46,7 @@ def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_pa
         schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics)
         module.zero_grad()
         FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers).run()
+    return trainer.history
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from typing import Any
 
 from leyden import arguments
 from leyden.data.loaders import INFINITE
+from leyden.intervals import Interval
 
 
 class Settings:
@@ -44,11 +45,8 @@ class Settings:
         self.limit_val_batches: float = setting("limit_val_batches", 1.0)
         self.limit_test_batches: float = setting("limit_test_batches", 1.0)
         self.limit_predict_batches: float = setting("limit_predict_batches", 1.0)
-        interval = setting("val_check_interval", 1.0)
-        timed = not isinstance(interval, int | float)
-        self.val_check_interval: float = 1.0 if timed else interval
-        self.val_check_seconds = arguments.duration(interval, "val_check_interval").total_seconds() if timed else None
         self.check_val_every_n_epoch: int | None = given["check_val_every_n_epoch"]
+        self._take_validation_interval(setting("val_check_interval", 1.0))
         self.num_sanity_val_steps: float = INFINITE if given["num_sanity_val_steps"] == -1 else setting("num_sanity_val_steps", 2)
         self.log_every_n_steps: int = setting("log_every_n_steps", 50)
         self.enable_checkpointing: bool | None = given["enable_checkpointing"]
@@ -63,4 +61,24 @@ class Settings:
         self.detect_anomaly: bool = given["detect_anomaly"]
         self.reload_dataloaders_every_n_epochs: int = given["reload_dataloaders_every_n_epochs"]
         self.default_root_dir: str = os.fspath(given["default_root_dir"] or os.getcwd())  # noqa: PTH109  # a URL is no Path
+        self.overfit_batches: float = given["overfit_batches"]
         self.enable_autolog_hparams: bool = given["enable_autolog_hparams"]
+
+    def _take_validation_interval(self, given: Any) -> None:
+        self.val_check_interval: float = 1.0
+        self.val_check_seconds: float | None = None
+        self.val_check_steps: int | None = None
+        if isinstance(given, int | float):
+            self.val_check_interval = given
+        elif not isinstance(given, Interval):
+            self.val_check_seconds = arguments.duration(given, "val_check_interval").total_seconds()
+        elif given.unit == "second":
+            self.val_check_seconds = given.count
+        elif given.unit == "step":
+            self.val_check_steps = int(given.count)
+            self.check_val_every_n_epoch = None
+        elif given.unit == "batch":
+            self.val_check_interval = int(given.count)
+            self.check_val_every_n_epoch = None
+        else:
+            self.check_val_every_n_epoch = int(given.count)

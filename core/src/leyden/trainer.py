@@ -18,9 +18,11 @@ from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
+from leyden.explain import Plan, explain, plan
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.messages import announce, nearest, shown, table
+from leyden.metrics.history import History
 from leyden.metrics.store import Metrics
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import SchedulerConfig
@@ -113,8 +115,9 @@ class Trainer(Settings, RunState):
             limit_val_batches: see above.
             limit_test_batches: see above.
             limit_predict_batches: see above.
-            overfit_batches: not built yet.
-            val_check_interval: validate every so many batches (int), fraction of an epoch (float) or time; None is each epoch.
+            overfit_batches: train and validate on so many batches (int) or such a fraction (float), the same samples each epoch.
+            val_check_interval: validate every so many batches (int), fraction of an epoch (float) or time, or with a unit, such
+                as ``"500 steps"``, ``"2 epochs"``, ``"30 min"``; None is each epoch. Other intervals take units as well.
             check_val_every_n_epoch: validate only in every so many epochs; None counts batches across epochs.
             num_sanity_val_steps: validation batches of each loader before training, -1 for all; None is 2.
             log_every_n_steps: optimizer steps between two records of step values, 0 for none; None is 50.
@@ -148,6 +151,8 @@ class Trainer(Settings, RunState):
             NotImplementedError: a use that is not built yet.
         """
         given = {key: value for key, value in locals().items() if key not in ("self", "unknown", "__class__")}
+        self.choices = dict(given)
+        """The arguments as they were given."""
         self.bus = Bus()
         extensions = hook_plugins()
         for plugin, loaded in extensions:
@@ -159,6 +164,8 @@ class Trainer(Settings, RunState):
                 translated.update(answer)
             arguments.refuse_unknown(unknown, given)
             given.update(translated)
+        arguments.read_units(given)
+        arguments.fill_defaults(given, Trainer.__init__)
         arguments.check(given)
         Settings.__init__(self, given)
 
@@ -193,6 +200,8 @@ class Trainer(Settings, RunState):
         self.datamodule: DataModule | None = None
         """The data module of the running or the last run."""
         self.progress = Progress()
+        self.history = History()
+        """Every record of the last fit, and of the evaluations since."""
         self.metrics = Metrics(self.strategy)
         self.optimizers: list[Any] = []
         self.lr_scheduler_configs: list[SchedulerConfig] = []
@@ -231,12 +240,15 @@ class Trainer(Settings, RunState):
                 name = next(type(callback).__qualname__ for callback in self.callbacks if getattr(callback, "role", "") == role)
                 if not self.fast_dev_run:
                     raise ValueError(f"Trainer(enable_{role}=False) but callbacks has a {name}; leave out one of them")
+        given = len(self.callbacks)
         for answer in self.bus.hook.default_callbacks(trainer=self) or []:
             self.callbacks += [answer] if isinstance(answer, Callback) else list(answer or [])
         for role, enabled in wanted.items():
             if enabled and not any(getattr(callback, "role", "") == role for callback in self.callbacks):
                 owner = catalog().get("leyden", {}).get("default_callbacks", "a distribution that has one")
                 raise LookupError(f"Trainer(enable_{role}=True): no installed plug-in brings one; run: pip install {owner}")
+        self.added_callbacks: list[Any] = self.callbacks[given:]
+        """The callbacks that plug-ins added because the user gave none of their role."""
         # Checkpoints are taken last, when every other callback has done its part.
         self.callbacks.sort(key=lambda callback: getattr(callback, "role", "") == "checkpointing")
 
@@ -250,7 +262,7 @@ class Trainer(Settings, RunState):
         datamodule: DataModule | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
-    ) -> None:
+    ) -> History:
         """Trains until a limit is reached or ``should_stop`` is set; a second call trains again from the start.
 
         Args:
@@ -263,6 +275,9 @@ class Trainer(Settings, RunState):
             ckpt_path: a checkpoint to continue from: a path, ``"last"`` or ``"best"``.
             weights_only: True or None; a checkpoint is never unpickled.
 
+        Returns:
+            Every value logged, by key.
+
         Raises:
             TypeError: the module or a loader is of the wrong type.
             ValueError: the module lacks what training needs, or there is no training data.
@@ -272,8 +287,9 @@ class Trainer(Settings, RunState):
         _check_module(model, "fit")
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
-        self.progress = Progress()
-        self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
+        self.progress, self.history = Progress(), History()
+        history: History = self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
+        return history
 
     def validate(
         self,
@@ -367,6 +383,41 @@ class Trainer(Settings, RunState):
             for logger in self.loggers:
                 logger.after_save_checkpoint(os.fspath(filepath))
         self.strategy.barrier()
+
+    def explain(self, model: Module | None = None) -> str:
+        """What was chosen for each part, which distribution brought it and why, what is on the bus, and dtypes, as text.
+
+        Args:
+            model: whose dtypes to show; the module of the last run if not given.
+        """
+        return explain(self, model)
+
+    def plan(
+        self,
+        model: Module,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        horizon: int = 10_000,
+    ) -> Plan:
+        """Works out what ``fit`` with these arguments would do, without training.
+
+        It asks for loaders and optimizers as ``fit`` does, reads no batch and changes no parameter.
+
+        Args:
+            model: the module.
+            train_dataloaders: as for ``fit``.
+            val_dataloaders: as for ``fit``.
+            datamodule: as for ``fit``.
+            horizon: for how many optimizer steps validations and learning rates are worked out.
+
+        Returns:
+            Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` shows it as a table.
+        """
+        if isinstance(train_dataloaders, DataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        _check_module(model, "fit")
+        return plan(self, model, train_dataloaders, val_dataloaders, datamodule, horizon)
 
     # ---- what plug-ins and users read ----
 
@@ -477,10 +528,11 @@ class Trainer(Settings, RunState):
         if not values or self.sanity_checking:
             return
         self.metrics.logged_metrics.update(values)
-        if not self.is_global_zero:
-            return
         record = dict(values)
         step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
+        self.history.add(step, self.progress.epoch, record)
+        if not self.is_global_zero:
+            return
         record.setdefault("epoch", self.progress.epoch)
         for logger in self.loggers:
             logger.log_metrics(record, step)

@@ -68,6 +68,8 @@ class CSVLogger(LocalLogger):
             TypeError: a value is not one number.
             OSError: it cannot be written; the message has the path, and the record is kept for the next attempt.
         """
+        if not self._writes:
+            return
         record, step = self.record(metrics, step)
         self._rows.append({"step": step, **record})
         if len(self._rows) >= self.flush_every_n_records:

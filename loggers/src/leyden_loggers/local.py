@@ -146,6 +146,8 @@ class LocalLogger(Logger):
         Raises:
             OSError: the file cannot be written; the message has its path.
         """
+        if not self._writes:
+            return
         self.run_directory.log_hyperparams(vars(params) if isinstance(params, Namespace) else params)
 
     def record(self, metrics: Mapping[str, Any], step: int) -> tuple[dict[str, int | float], int]:

@@ -7,23 +7,21 @@ import os
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import torch
-from leyden import Module
-from leyden.data.transfer import move_to_device
+from leyden import Precision
 from leyden.messages import LeydenWarning, add_note, did_you_mean, listed, shown
-from torch import nn
 
+from leyden_loggers.graph import draw
 from leyden_loggers.hparams_file import plain
 from leyden_loggers.local import LocalLogger, NoExperiment
 from leyden_loggers.run_directory import refusing
 
 if TYPE_CHECKING:
-    from leyden import Trainer
+    from leyden import Module
     from torch.utils.tensorboard import SummaryWriter
 
 WRITER_OPTIONS = ("comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
@@ -142,6 +140,8 @@ class TensorBoardLogger(LocalLogger):
             TypeError: a value is not one number.
             OSError: the directory cannot be written to; the message has its path.
         """
+        if not self._writes:
+            return
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
 
         record, step = self.record(metrics, step)
@@ -172,7 +172,7 @@ class TensorBoardLogger(LocalLogger):
         """
         super().log_hyperparams(params)
         flat = dict(_flattened(plain(params)))
-        if not flat and not metrics:
+        if not self._writes or (not flat and not metrics):
             return
         if metrics is None and self._default_hp_metric:
             metrics = {"hp_metric": -1.0}
@@ -209,24 +209,9 @@ class TensorBoardLogger(LocalLogger):
                 stacklevel=2,
             )
             return
-        device = module.device
-        names = tuple(example) if isinstance(example, Mapping) else ()
-        inputs = tuple(example.values()) if names else example if isinstance(example, tuple) else (example,)
-        drawing = _Drawing(module, names)
-
-        def draw(*values: Any) -> None:
-            cached = torch.is_autocast_cache_enabled()
-            torch.set_autocast_cache_enabled(False)  # the tracer takes weights that were cast before for constants
-            try:
-                self.experiment.add_graph(drawing, values)
-            finally:
-                torch.set_autocast_cache_enabled(cached)
-
-        if self._trainer is not None:
-            draw = self._trainer.precision.wrap_step(draw, device.type)
+        precision = self._trainer.precision if self._trainer is not None else Precision()
         try:
-            with _undisturbed(module), _properties_harmless(module), torch.no_grad(), _quiet_tracing():
-                draw(*move_to_device(inputs, device))
+            draw(self.experiment, module, precision)
         except Exception as error:
             add_note(error, f"log_graph=True: {type(module).__name__}.forward could not be drawn; log_graph=False trains without")
             raise
@@ -278,58 +263,3 @@ def _flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
             yield from _flattened(value, f"{above}{key}/")
         else:
             yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else str(value)
-
-
-class _Drawing(nn.Module):
-    """Passes inputs on by name, which the client cannot, and has no property that the tracer could stumble over."""
-
-    def __init__(self, module: Module, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.module = module
-        self.names = names
-
-    def forward(self, *values: Any) -> Any:
-        return self.module(**dict(zip(self.names, values, strict=True))) if self.names else self.module(*values)
-
-
-@contextmanager
-def _undisturbed(module: Module) -> Iterator[None]:
-    """Puts back the random states and each child's mode: the client puts the whole module into the root's mode."""
-    modes = [(child, child.training) for child in module.modules()]
-    devices = [module.device.index or 0] if module.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        for child, training in modes:
-            child.training = training
-
-
-@contextmanager
-def _properties_harmless(module: Module) -> Iterator[None]:
-    """The tracer reads every property of every module and survives an AttributeError only: no trainer, no other error."""
-    alone = [child for child in module.modules() if isinstance(child, Module) and not _is_attached(child)]
-    for child in alone:
-        child.trainer = cast("Trainer", object())
-    try:
-        yield
-    finally:
-        for child in alone:
-            child.trainer = None
-
-
-def _is_attached(module: Module) -> bool:
-    try:
-        return bool(module.trainer)
-    except RuntimeError:
-        return False
-
-
-@contextmanager
-def _quiet_tracing() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # The client draws with torch.jit.trace, which torch deprecates without offering the client anything else, and which
-        # warns of what a traced program would not repeat; a drawing is never run. What forward itself warns of comes again
-        # in training.
-        warnings.simplefilter("ignore")
-        yield

@@ -55,6 +55,8 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
             if state:
                 checkpoint[type(trainer.datamodule).__qualname__] = state
     trainer.bus.hook.on_save_checkpoint(trainer=trainer, module=module, checkpoint=checkpoint)
+    if not trainer.running:
+        module.on_save_checkpoint(checkpoint)  # after a run the module has left the bus
     try:
         # Weights are tensors already, and of any nesting that a strategy likes.
         return {key: value if key == "state_dict" else plain(value, key) for key, value in checkpoint.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden.data.combined import CombinedLoader
 from leyden.data.loaders import Loader, evaluation_loaders, limited, seed_workers, several, source
+from leyden.data.overfit import first_batches
 from leyden.module import Module
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def load_train(trainer: Trainer) -> Loader:
     trainer.train_dataloader = given
     if several(given) or isinstance(given, Mapping):
         given = CombinedLoader(given, "max_size_cycle")
+    if trainer.overfit_batches:
+        given = first_batches(given, limited(given, trainer.overfit_batches, "overfit_batches", where).length)
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
     if not trainer.train_loader.length and trainer.limit_train_batches:
         raise ValueError(f"{where} is empty: it has no batch to train on")
@@ -43,7 +46,10 @@ def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
     Raises:
         ValueError: one is empty.
     """
-    given, where = source("val", trainer.given_val, trainer.datamodule, module)
+    if trainer.overfit_batches:
+        given, where = (trainer.train_loader or load_train(trainer)).iterable, "train_dataloaders"
+    else:
+        given, where = source("val", trainer.given_val, trainer.datamodule, module)
     if given is None:
         return []
     trainer.val_dataloaders = given

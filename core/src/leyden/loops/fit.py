@@ -76,6 +76,7 @@ class FitLoop:
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
         self.validate_every = self._validation_interval()
         self.last_validation = time.monotonic()
+        self.validated_at = 0
         self.epoch_validations = 0
         self.warned_length = False
 
@@ -224,7 +225,7 @@ class FitLoop:
         """Batches between validations; infinite for once at the end of an epoch, or by time."""
         trainer = self.trainer
         interval = trainer.val_check_interval
-        if trainer.val_check_seconds is not None:
+        if trainer.val_check_seconds is not None or trainer.val_check_steps is not None:
             return INFINITE
         if isinstance(interval, int):
             if trainer.check_val_every_n_epoch is not None and interval > self.loader.length:
@@ -251,6 +252,8 @@ class FitLoop:
             return True
         if trainer.val_check_seconds is not None:
             return time.monotonic() - self.last_validation >= trainer.val_check_seconds
+        if trainer.val_check_steps is not None:
+            return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != self.validated_at
         if every == INFINITE:
             return is_last
         return (progress.total_batches if across_epochs else progress.batch) % every == 0
@@ -265,6 +268,7 @@ class FitLoop:
         finally:
             trainer.validating = False
         self.last_validation = time.monotonic()
+        self.validated_at = self.progress.global_step
         self.epoch_validations += 1
         if self.schedulers.validation:
             self.schedulers.advance(self.schedulers.validation, self.epoch_validations)

@@ -97,7 +97,11 @@ class TrainStep:
         divided = loss if self.accumulated == 1 else loss * self._share(output, batch)
         for hook in calls.on_before_backward:
             hook(trainer, module, divided)
-        self.backward(divided)
+        try:
+            self.backward(divided)
+        except RuntimeError:
+            refuse_loss(loss, module)
+            raise
         for hook in calls.on_after_backward:
             hook(trainer, module)
 
@@ -200,6 +204,24 @@ def loss_of(output: Any, module: Module) -> Tensor | None:
     raise TypeError(
         f"{where} returned {shown(output)}; expected the loss as a tensor, a dict with 'loss', or None to skip the batch"
     )
+
+
+def refuse_loss(loss: Tensor, module: Module) -> None:
+    """Explains why backward cannot work on a loss, if it is for one of the usual reasons.
+
+    Raises:
+        ValueError: the loss has several elements, or no gradient.
+    """
+    where = f"{type(module).__name__}.training_step"
+    if loss.numel() != 1:
+        raise ValueError(
+            f"{where} returned a loss of shape {tuple(loss.shape)}; expected one element: reduce it, for instance with .mean()"
+        ) from None
+    if not loss.requires_grad:
+        raise ValueError(
+            f"{where} returned a loss that depends on no parameter with a gradient; is it made from .item(), .detach() or under "
+            f"torch.no_grad(), or is every parameter frozen?"
+        ) from None
 
 
 def scale_gradients(optimizer: Optimizer, factor: float) -> None:

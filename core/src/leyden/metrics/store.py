@@ -41,8 +41,8 @@ _REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max":
 class Entry:
     """One key in one kind of moment."""
 
-    __slots__ = ("bar", "count", "enable_graph", "key_epoch", "key_step", "local", "name", "on_epoch", "on_step", "options",
-                 "reduction", "seen", "to_logger", "total", "value", "weight")  # fmt: skip
+    __slots__ = ("bar", "count", "enable_graph", "key_epoch", "key_step", "local", "metric", "name", "on_epoch", "on_step",
+                 "options", "reduction", "seen", "to_logger", "total", "value", "weight")  # fmt: skip
 
     def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduction: str) -> None:
         self.name = name
@@ -56,10 +56,15 @@ class Entry:
         self.key_step = f"{name}_step" if both else name
         self.key_epoch = f"{name}_epoch" if both else name
         self.value: Any = None
+        self.metric: Any = None
+        """The torchmetrics object that was logged, if it was one."""
         self.seen = -1  # the log() count of the last value, to tell fresh values from those already recorded
+        self.count = 0
         self.reset()
 
     def reset(self) -> None:
+        if self.metric is not None and self.count:
+            self.metric.reset()
         self.total: Any = None
         self.weight: float = 0
         self.count = 0
@@ -97,6 +102,8 @@ class Entry:
 
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
+        if self.metric is not None:
+            return _metric_value(self.name, self.metric, self.metric.compute()).clone()
         value = self.total / self.weight if self.reduction == "mean" else self.total
         return value.float().clone() if isinstance(value, Tensor) else torch.tensor(float(value))
 
@@ -182,6 +189,9 @@ class Metrics:
                 if entry.on_step:
                     value = value.clone()  # the user may change it in place before it is read, as in `loss /= 2`
         elif not isinstance(value, int | float):
+            if is_metric(value):
+                self._log_metric(entry, value)
+                return
             value = _number(name, value)
         self._clock = entry.seen = self._clock + 1
         entry.value = value
@@ -200,6 +210,36 @@ class Metrics:
             if self.context is not None and not self.context.per_batch:
                 # Whoever monitors the key in the hook that logged it finds it; processes are reduced over after the hook.
                 self.callback_metrics[entry.name] = entry.so_far()
+
+    def _log_metric(self, entry: Entry, metric: Any) -> None:
+        """Notes a torchmetrics object: its last forward is the step's value, its ``compute()`` the epoch's."""
+        entry.local = True  # it reduces over processes itself
+        entry.metric = metric
+        entry.count += 1
+        self._clock = entry.seen = self._clock + 1
+        training = self.context in (TRAIN_BATCH, TRAIN_EPOCH)
+        for (context, _), table in self._tables.items():
+            if (context in (TRAIN_BATCH, TRAIN_EPOCH)) is not training:
+                for other in table.values():
+                    if other.metric is metric:
+                        raise ValueError(
+                            f"self.log({entry.name!r}, ...): the same {type(metric).__name__} object is logged as {other.name!r} "
+                            f"in {context.name} too, so each would count the other's samples; make one for each stage"
+                        )
+        if entry.on_step:
+            value = getattr(metric, "_forward_cache", None)
+            if value is None:
+                raise ValueError(
+                    f"self.log({entry.name!r}, ..., on_step=True) needs the value of this batch: call the "
+                    f"{type(metric).__name__} itself, as in self.metric(preds, target), not only its update(); "
+                    f"or pass on_step=False, on_epoch=True"
+                )
+            entry.value = _metric_value(entry.name, metric, value).clone()
+            self.callback_metrics[entry.name] = entry.value
+            if entry.on_epoch:
+                self.callback_metrics[entry.key_step] = entry.value
+        if entry.on_epoch and self.context is not None and not self.context.per_batch:
+            self.callback_metrics[entry.name] = entry.so_far()
 
     def _infer(self, name: str) -> int:
         try:
@@ -303,12 +343,12 @@ class Metrics:
         return ((index, table) for (context, index), table in list(self._tables.items()) if context in contexts)
 
     def _reduced(self, entries: list[Entry]) -> list[Any]:
-        totals: list[Any] = [entry.total for entry in entries]
+        totals: list[Any] = [entry.total if entry.metric is None else entry.so_far() for entry in entries]
         weights: list[float] = [entry.weight for entry in entries]
         if self._strategy.world_size > 1:
             self._reduce_over_processes(entries, totals, weights)
         return [
-            total / weight if entry.reduction == "mean" else total
+            total / weight if entry.reduction == "mean" and entry.metric is None else total
             for entry, total, weight in zip(entries, totals, weights, strict=True)
         ]
 
@@ -341,6 +381,18 @@ class Metrics:
             yield
         finally:
             self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries = kept
+
+
+def is_metric(value: Any) -> bool:
+    """Whether ``value`` is a torchmetrics object, or behaves like one."""
+    return all(callable(getattr(value, method, None)) for method in ("update", "compute", "reset"))
+
+
+def _metric_value(name: str, metric: Any, value: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().reshape(()).float()
+    got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+    raise ValueError(f"self.log({name!r}, ...): {type(metric).__name__} gives {got}, not one number; log its parts by name")
 
 
 def _number(name: str, value: Any) -> float:

@@ -74,7 +74,7 @@ def take() -> Inventory:
         for owner, owned in sorted(owners.items())
     ]
     conflicts = [
-        ConflictReport(claims[0].group, claims[0].name, [f"{claim.name}@{claim.distribution}" for claim in claims])
+        ConflictReport(claims[0].group, claims[0].name, sorted(f"{claim.name}@{claim.distribution}" for claim in claims))
         for claims in plugins.conflicts()
     ]
     return Inventory(distributions, conflicts)

@@ -366,7 +366,7 @@ class ModelCheckpoint(Callback):
         if last and (saved or self._last_step != trainer.global_step):
             self._save_last(trainer, last, saved)
         for name in unneeded:
-            pass
+            self._remove(trainer, name)
 
     def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
         """Saves the state if it is good enough; returns its name, or nothing."""
@@ -410,7 +410,7 @@ class ModelCheckpoint(Callback):
         self._last_step = trainer.global_step
 
     def _remove(self, trainer: Trainer, name: str) -> None:
-        if trainer.is_global_zero and self._here.holds(name):
+        if trainer.is_global_zero:
             trainer.checkpoint_io.remove(self._path(name))
 
     # ---- names ----

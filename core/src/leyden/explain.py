@@ -1,0 +1,235 @@
+"""Says in words what a Trainer chose and why, and what a fit will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from leyden.accelerator import Accelerator
+from leyden.data.loaders import INFINITE
+from leyden.data.stages import load_train, load_validation
+from leyden.messages import table
+from leyden.module import Module, is_overridden
+from leyden.optim.configure import read_optimizers
+from leyden.optim.schedulers import Schedulers
+from leyden.plugins import installed, load_all
+
+if TYPE_CHECKING:
+    from leyden.datamodule import DataModule
+    from leyden.trainer import Trainer
+
+
+def explain(trainer: Trainer, model: Module | None = None) -> str:
+    """What a Trainer chose for each of its parts, who brought it and why, as text.
+
+    Args:
+        trainer: any Trainer.
+        model: adds the dtypes of a module's parameters and buffers; that of the last run if not given.
+    """
+    owners = {plugin.value.split(":")[0]: plugin.distribution for plugin in installed()}
+
+    def owner(part: object) -> str:
+        module = type(part).__module__
+        package = module.split(".")[0]
+        return owners.get(module) or next((owners[m] for m in owners if m.split(".")[0] == package), package)
+
+    parts: list[tuple[str, Any]] = [
+        ("accelerator", trainer.accelerator),
+        ("strategy", trainer.strategy),
+        ("precision", trainer.precision),
+        ("environment", trainer.environment),
+        ("checkpoint_io", trainer.checkpoint_io),
+        ("profiler", trainer.profiler),
+        *(("logger", logger) for logger in trainer.loggers),
+        *(("callback", callback) for callback in trainer.callbacks),
+    ]
+    rows = [[kind, type(part).__qualname__, owner(part), _reason(trainer, kind, part)] for kind, part in parts]
+    devices = ", ".join(str(trainer.accelerator.device(index)) for index in trainer.device_ids)
+    rows.insert(1, ["devices", devices, f"{trainer.strategy.world_size} process(es)", _reason(trainer, "devices", None)])
+    lines = [_left(rows, ["part", "chosen", "from", "why"])]
+    if trainer.choices["accelerator"] == "auto":
+        absent = [
+            plugin.name
+            for plugin, loaded in load_all(Accelerator)
+            if isinstance(loaded, type) and issubclass(loaded, Accelerator) and not loaded.is_available()
+        ]
+        lines += ["", f"accelerators not on this machine: {', '.join(absent)}"] if absent else []
+    hooks = [
+        f"  {participant.name}: {', '.join(trainer.bus.implementations_of(participant.plugin)) or 'no hook'}"
+        for participant in trainer.bus.participants
+        if participant.role != "component" or trainer.bus.implementations_of(participant.plugin)
+    ]
+    lines += ["", "on the bus, in the order of calls:", *hooks]
+    module = model or trainer.module
+    if module is not None:
+        lines += ["", "dtypes:", *_dtypes(trainer, module)]
+    return "\n".join(lines)
+
+
+def _reason(trainer: Trainer, kind: str, part: object) -> str:
+    given = trainer.choices.get(kind)
+    if kind == "callback":
+        return "a default" if any(part is added for added in trainer.added_callbacks) else "was given"
+    if kind == "accelerator" and given == "auto":
+        return "auto: the available one of the highest priority"
+    if kind == "devices" and given == "auto":
+        return "auto: what the accelerator has"
+    if kind == "strategy" and given == "auto":
+        several = len(trainer.device_ids) > 1 or trainer.num_nodes > 1
+        return "auto: suits several devices best" if several else "auto: there is one device"
+    if kind == "environment" and given == "auto":
+        return "auto: the one that detected itself" if type(trainer.environment).detect() else "auto: no other detected itself"
+    if given in (None, True):
+        return "the default"
+    return f"{kind}={given!r} was given" if isinstance(given, str | int | dict) else "an object was given"
+
+
+def _left(rows: list[list[str]], header: list[str]) -> str:
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+    return "\n".join(line(row) for row in [header, *rows])
+
+
+def _dtypes(trainer: Trainer, module: Module) -> Iterator[str]:
+    stored: dict[str, int] = {}
+    gradients: set[str] = set()
+    for parameter in module.parameters():
+        stored[str(parameter.dtype)] = stored.get(str(parameter.dtype), 0) + parameter.numel()
+        if parameter.grad is not None:
+            gradients.add(str(parameter.grad.dtype))
+    yield f"  storage    {', '.join(f'{dtype} ({count:,} parameters)' for dtype, count in stored.items()) or 'no parameters'}"
+    yield f"  compute    {trainer.precision.dtype or 'as stored'}"
+    yield f"  gradients  {', '.join(sorted(gradients)) or 'as stored'}"
+    state = {
+        str(value.dtype)
+        for optimizer in trainer.optimizers
+        for entry in optimizer.state.values()
+        for key, value in entry.items()
+        if hasattr(value, "dtype") and key != "step"
+    }
+    yield f"  optimizer  {', '.join(sorted(state)) or 'no state yet'}"
+
+
+@dataclass
+class Plan:
+    """What a fit will do; ``str()`` of it is a table."""
+
+    batches_per_epoch: int | float
+    steps_per_epoch: int | float
+    epochs: int | float
+    steps: int | float
+    """Optimizer steps in all; infinite where nothing limits them."""
+
+    validations: list[int] = field(default_factory=list)
+    """The number of optimizer steps done at each validation, up to ``horizon`` steps."""
+
+    learning_rates: dict[str, list[float]] = field(default_factory=dict)
+    """For each parameter group the learning rate of each optimizer step, up to ``horizon`` steps."""
+
+    horizon: int = 0
+    """How many steps were worked out."""
+
+    def __str__(self) -> str:
+        rows = [
+            ["batches per epoch", _number(self.batches_per_epoch)],
+            ["optimizer steps per epoch", _number(self.steps_per_epoch)],
+            ["epochs", _number(self.epochs)],
+            ["optimizer steps", _number(self.steps)],
+            [f"validations in {self.horizon} steps", str(len(self.validations))],
+            *(
+                [f"learning rate {name}", f"{rates[0]:.3g} to {rates[-1]:.3g}"]
+                for name, rates in self.learning_rates.items()
+                if rates
+            ),
+        ]
+        return table(rows, ["plan", ""])
+
+
+def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: DataModule | None, horizon: int) -> Plan:
+    """Works out a fit without training; see :meth:`leyden.Trainer.plan`."""
+    trainer.reset()
+    trainer.module, trainer.datamodule = model, datamodule
+    trainer.given_train, trainer.given_val = train, val
+    previous, model.trainer = model._trainer, trainer
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    try:
+        if datamodule is not None:
+            datamodule.trainer = trainer
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+        model.setup("fit")
+        loader = load_train(trainer)
+        has_validation = is_overridden("validation_step", model, Module) and trainer.limit_val_batches != 0
+        validates = has_validation and bool(load_validation(trainer, model))
+        found = read_optimizers(model.configure_optimizers(), f"{type(model).__name__}.configure_optimizers")
+        length, window = loader.length, trainer.accumulate_grad_batches
+        per_epoch = length if length == INFINITE else -(-int(length) // window)
+        epochs: int | float = INFINITE if trainer.max_epochs == -1 else trainer.max_epochs
+        if trainer.max_epochs_given is None and trainer.max_steps == -1 and trainer.max_time is None:
+            epochs = 1000
+        steps = per_epoch * epochs if per_epoch and epochs else 0
+        if trainer.max_steps != -1:
+            steps = min(steps, trainer.max_steps)
+            epochs = min(epochs, -(-int(steps) // int(per_epoch))) if per_epoch not in (0, INFINITE) else epochs
+        result = Plan(length, per_epoch, epochs, steps, horizon=int(min(steps, horizon)))
+        schedulers = Schedulers(found.schedulers, model, {})
+        names = [
+            f"{type(optimizer).__name__}{f'-{i}' if i else ''}{f'/pg{j + 1}' if len(optimizer.param_groups) > 1 else ''}"
+            for i, optimizer in enumerate(found.optimizers)
+            for j in range(len(optimizer.param_groups))
+        ]
+        groups = [group for optimizer in found.optimizers for group in optimizer.param_groups]
+        result.learning_rates = {name: [] for name in names}
+        step = epoch = batch = 0
+        for parameter in model.parameters():
+            parameter.grad = None  # so that no step changes anything
+        while step < result.horizon:
+            batch += 1
+            is_last = batch == length
+            if batch % window == 0 or is_last:
+                for name, group in zip(names, groups, strict=True):
+                    result.learning_rates[name].append(float(group["lr"]))
+                for optimizer in found.optimizers:
+                    optimizer.step(_no_loss)  # torch warns of a scheduler that steps before its optimizer
+                step += 1
+                schedulers.advance(schedulers.step, step)
+            if is_last:
+                schedulers.advance(schedulers.epoch, epoch + 1)
+            if validates and _validates(trainer, epoch, batch, step, length, is_last):
+                result.validations.append(step)
+            if is_last:
+                epoch, batch = epoch + 1, 0
+        return result
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        model.trainer = previous
+        trainer.reset()
+
+
+def _no_loss() -> float:
+    return 0.0
+
+
+def _validates(trainer: Trainer, epoch: int, batch: int, step: int, length: int | float, is_last: bool) -> bool:
+    every = trainer.check_val_every_n_epoch
+    if every is not None and (epoch + 1) % every:
+        return False
+    if trainer.val_check_seconds is not None:
+        return False  # by the clock, which a plan does not know
+    if trainer.val_check_steps is not None:
+        return step % trainer.val_check_steps == 0
+    interval = trainer.val_check_interval
+    if interval == 1.0 and not isinstance(interval, int):
+        return is_last
+    count = interval if isinstance(interval, int) else max(1, int(length * interval))
+    total = batch if every is not None else epoch * int(length) + batch
+    return total % count == 0
+
+
+def _number(value: int | float) -> str:
+    return "unlimited" if value == INFINITE else f"{int(value):,}"

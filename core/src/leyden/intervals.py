@@ -1,0 +1,57 @@
+"""Intervals with a unit, such as "500 steps", "2 epochs" or "30 min"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from leyden.messages import did_you_mean, listed
+
+_UNITS = {
+    "step": ("step", 1), "steps": ("step", 1),
+    "batch": ("batch", 1), "batches": ("batch", 1),
+    "epoch": ("epoch", 1), "epochs": ("epoch", 1), "ep": ("epoch", 1),
+    "s": ("second", 1), "sec": ("second", 1), "second": ("second", 1), "seconds": ("second", 1),
+    "min": ("second", 60), "minute": ("second", 60), "minutes": ("second", 60),
+    "h": ("second", 3600), "hour": ("second", 3600), "hours": ("second", 3600),
+    "d": ("second", 86400), "day": ("second", 86400), "days": ("second", 86400),
+}  # fmt: skip
+_SHAPE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How many of a unit."""
+
+    count: float
+    unit: str
+    """``"step"`` (optimizer steps), ``"batch"``, ``"epoch"`` or ``"second"``."""
+
+
+def parse_interval(text: str, where: str, units: tuple[str, ...] = ("step", "batch", "epoch", "second")) -> Interval:
+    """Reads an interval with its unit.
+
+    Args:
+        text: a number and a unit.
+        where: what the user wrote it for, for messages.
+        units: the units that make sense there.
+
+    Raises:
+        ValueError: it is not such a text, or the unit makes no sense there.
+    """
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{where}={text!r}: expected a number and a unit, such as {_example(units)!r}")
+    number, word = float(match[1]), match[2].lower()
+    if word not in _UNITS:
+        raise ValueError(f"{where}={text!r}: there is no unit {word!r}{did_you_mean(word, _UNITS)} Units: {listed(units)}")
+    unit, factor = _UNITS[word]
+    if unit not in units:
+        raise ValueError(f"{where}={text!r}: it cannot be given in {unit}s, only in {listed(units)}")
+    if number * factor <= 0 or (unit != "second" and number != int(number)):
+        raise ValueError(f"{where}={text!r}: expected a number above 0, whole but for times")
+    return Interval(number * factor, unit)
+
+
+def _example(units: tuple[str, ...]) -> str:
+    return {"step": "500 steps", "batch": "500 batches", "epoch": "2 epochs", "second": "30 min"}[units[0]]

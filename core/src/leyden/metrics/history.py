@@ -1,0 +1,128 @@
+"""What a fit logged, kept in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from leyden.messages import did_you_mean, listed
+
+
+@dataclass
+class Record:
+    """The values of one log point."""
+
+    step: int
+    """The index of the optimizer step, from 0."""
+
+    epoch: int
+    """The number of the epoch, from 0."""
+
+    time: float
+    """Seconds since 1970."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+
+class History:
+    """Every record of a fit, whether or not there was a logger; what ``Trainer.fit`` returns. It can be pickled."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def add(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Appends one record."""
+        self.records.append(Record(step, epoch, time.time(), dict(values)))
+
+    def keys(self) -> list[str]:
+        """Every key that was logged, in the order of first appearance."""
+        return list(dict.fromkeys(key for record in self.records for key in record.values))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        """The number of records."""
+        return len(self.records)
+
+    def __bool__(self) -> bool:
+        return True  # a fit that logged nothing has a history too
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in record.values for record in self.records)
+
+    def __getitem__(self, key: str) -> list[float]:
+        """The values of one key, in order.
+
+        Raises:
+            KeyError: it was never logged.
+        """
+        self._check(key)
+        return [record.values[key] for record in self.records if key in record.values]
+
+    def steps(self, key: str) -> list[int]:
+        """The optimizer steps of the values of one key.
+
+        Raises:
+            KeyError: it was never logged.
+        """
+        self._check(key)
+        return [record.step for record in self.records if key in record.values]
+
+    def epochs(self, key: str) -> list[int]:
+        """The epochs of the values of one key.
+
+        Raises:
+            KeyError: it was never logged.
+        """
+        self._check(key)
+        return [record.epoch for record in self.records if key in record.values]
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with a row for each record and the columns ``step``, ``epoch``, ``time`` and one for each key.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("History.to_pandas() needs pandas; run: pip install pandas") from None
+        rows = [{"step": r.step, "epoch": r.epoch, "time": r.time, **r.values} for r in self.records]
+        return pd.DataFrame(rows, columns=["step", "epoch", "time", *self.keys()])
+
+    def plot(self, keys: Sequence[str] | None = None, ax: Any = None) -> Any:
+        """Draws values over optimizer steps.
+
+        Args:
+            keys: which; all if not given.
+            ax: the matplotlib axes to draw on; new ones if not given.
+
+        Returns:
+            The axes.
+
+        Raises:
+            KeyError: one of the keys was never logged.
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        if ax is None:
+            try:
+                from matplotlib.figure import Figure
+            except ModuleNotFoundError:
+                raise ModuleNotFoundError("History.plot() needs matplotlib; run: pip install matplotlib") from None
+            ax = Figure(layout="constrained").subplots()
+        for key in keys if keys is not None else self.keys():
+            ax.plot(self.steps(key), self[key], marker="." if len(self[key]) < 50 else None, label=key)
+        ax.set_xlabel("optimizer step")
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend()
+        return ax
+
+    def _check(self, key: str) -> None:
+        if key not in self:
+            raise KeyError(f"{key!r} was not logged{did_you_mean(key, self.keys())} Logged: {listed(self.keys())}")
+
+    def __repr__(self) -> str:
+        return f"History({len(self.records)} records of {listed(self.keys())})"
