@@ -318,7 +318,6 @@ def test_a_run_that_was_moved_goes_on_in_its_new_place(fit, saved, scripted, tmp
     assert not folder.exists()
 
 
-@pytest.mark.xfail(strict=False, reason="needs trainer.ckpt_path, the checkpoint a run goes on from")
 def test_a_run_resumed_elsewhere_remembers_the_best_and_deletes_nothing_there(fit, saved, scripted, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     fit(ModelCheckpoint(dirpath=old, monitor="score", save_last=True), module=scripted([0.1, 0.4]))

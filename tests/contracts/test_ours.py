@@ -69,10 +69,6 @@ class TestFP64(PrecisionContract):
     def precision(self):
         return FP64Precision()
 
-    @pytest.mark.xfail(strict=True, reason="core loads a checkpoint's weights before the module is converted to 64 bits")
-    def test_a_checkpoint_resumes_to_the_run_that_would_have_been(self, tmp_path):
-        super().test_a_checkpoint_resumes_to_the_run_that_would_have_been(tmp_path)
-
 
 class TestFP16(PrecisionContract):
     def precision(self):

@@ -270,7 +270,8 @@ def test_an_accelerator_that_is_not_there_is_an_error():
             return False
 
     assert refusal(ValueError, Trainer, accelerator=Absent()) == (
-        "accelerator='absent' was asked for, but this machine has no such device; use accelerator='auto', which takes the best one there is"
+        "accelerator='absent' was asked for, but this machine has no such device; use accelerator='auto', which takes the best "
+        "one there is"
     )
 
 
@@ -652,7 +653,7 @@ def test_an_error_of_the_end_alone_is_raised_after_everyone_ended():
             raise Boom("in teardown")
 
     witness = Witness()
-    with pytest.raises(Boom, match="^in teardown$"):
+    with pytest.raises(Boom, match=r"^in teardown$"):
         fit(TinyModule(), callbacks=[BadEnd(), witness])
     assert witness.calls == [("teardown", "fit")]
 

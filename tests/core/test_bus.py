@@ -13,7 +13,8 @@ import leyden
 import pytest
 import torch
 from leyden import Callback, DataModule, LeydenWarning, Logger, Module, Profiler, Strategy, Trainer, hookimpl
-from leyden.bus import Bus, HookError, hook_names
+from leyden.binding import HookError, hook_names
+from leyden.bus import Bus
 from leyden.testing import TinyDataModule, TinyModule
 
 pytestmark = pytest.mark.usefixtures("core_alone")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from leyden import Callback, DataModule, Module
-from leyden.bus import METHODS, hook_names
+from leyden.binding import METHODS, hook_names
 from leyden.hookspecs import Block, Call, Hooks, Step, describe, order
 
 CONSTRUCTION = ("translate_arguments", "default_logger", "default_callbacks")

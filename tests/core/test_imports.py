@@ -106,9 +106,9 @@ def test_the_reader_of_imports_finds_every_way_of_using_something_private():
         "from leyden import plugins as p, _secret\n"
         "from leyden._inner import thing\n"
         "def f():\n"
-        "    from leyden.bus import _SPECS\n"
+        "    from leyden.bus import _Manager\n"
         "    return p._scan, leyden._x, p.__name__, f._own\n"
     )
     assert sorted(private_uses(tree, CORE)) == [
-        "leyden._hidden", "leyden._inner.thing", "leyden._secret", "leyden._x", "leyden.bus._SPECS", "p._scan",
+        "leyden._hidden", "leyden._inner.thing", "leyden._secret", "leyden._x", "leyden.bus._Manager", "p._scan",
     ]  # fmt: skip

@@ -90,7 +90,7 @@ def test_a_validation_batch_logs_the_epochs_mean_by_default(hook):
         "on_before_optimizer_step",
         "on_before_zero_grad",
         "on_train_batch_end",
-    ],  # fmt: skip
+    ],
 )
 def test_a_hook_of_a_training_batch_logs_step_values_by_default(hook):
     logger = Memory()

@@ -515,27 +515,153 @@ def test_a_manual_closure_evaluates_the_loss_inside_the_step():
     assert_same(trained(ours), by_hand(theirs))
 
 
-def test_two_optimizers_in_automatic_optimization_are_an_error():
-    class Two(TwoOptimizers):
+def test_manual_optimization_accumulates_the_mean_of_its_window():
+    class Manual(Net):
         def __init__(self):
             super().__init__()
-            self.automatic_optimization = True
+            self.automatic_optimization = False
 
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            self.manual_backward(self.loss(batch))
+            if batch_idx % 2 or batch_idx == 4:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    ours, theirs = Manual(), Net()
+    theirs.load_state_dict(ours.state_dict())
+    trained(ours, epochs=1, accumulate_grad_batches=2)
+    expected = by_hand(theirs, epochs=1, accumulate=2)
+    for a, b in zip(ours.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+# ---- several optimizers in automatic optimization ----
+
+
+class Two(Module):
+    """One optimizer for each of two layers."""
+
+    def __init__(self, frequencies=None):
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 2), nn.Linear(8, 2)
+        self.frequencies = frequencies
+        self.turns = []
+
+    def configure_optimizers(self):
+        found = [torch.optim.SGD(self.one.parameters(), lr=0.1), torch.optim.Adam(self.two.parameters(), lr=0.01)]
+        if self.frequencies is None:
+            return found
+        return [{"optimizer": o, "frequency": f} for o, f in zip(found, self.frequencies, strict=True)]
+
+    def loss(self, batch):
+        x, y = batch
+        return F.cross_entropy(self.one(x) + self.two(x), y)
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+
+class Turns(Two):
+    def training_step(self, batch, batch_idx, optimizer_idx):
+        self.turns.append((batch_idx, optimizer_idx, self.one.weight.requires_grad, self.two.weight.requires_grad))
+        return self.loss(batch)
+
+
+def test_several_optimizers_step_together_on_one_loss():
+    ours = Two()
+    theirs = copy.deepcopy(ours)
+    trainer = Trainer(max_epochs=1)
+    trainer.fit(ours, data(3))
+    optimizers = theirs.configure_optimizers()
+    for batch in data(3):
+        theirs.zero_grad()
+        theirs.loss(batch).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert_same(ours, theirs)
+
+
+def test_a_training_step_with_optimizer_idx_gives_each_optimizer_its_turn():
+    ours = Turns()
+    theirs = copy.deepcopy(ours)
+    Trainer(max_epochs=1).fit(ours, data(2))
+    optimizers = theirs.configure_optimizers()
+    for batch in data(2):
+        for optimizer in optimizers:
+            theirs.zero_grad()
+            theirs.loss(batch).backward()
+            optimizer.step()
+    assert_same(ours, theirs)
+    assert ours.turns == [(0, 0, True, False), (0, 1, False, True), (1, 0, True, False), (1, 1, False, True)]
+    assert ours.one.weight.requires_grad
+    assert ours.two.weight.requires_grad
+
+
+def test_optimizers_with_frequencies_take_turns_by_batch():
+    module = Turns(frequencies=[1, 2])
+    trainer = Trainer(max_epochs=1)
+    trainer.fit(module, data(5))
+    assert [index for _, index, *_ in module.turns] == [0, 1, 1, 0, 1]
+    assert trainer.global_step == 5
+
+
+def test_frequencies_need_a_training_step_with_optimizer_idx():
     with pytest.raises(ValueError) as caught:
-        Trainer(max_epochs=1).fit(Two(), data(1))
+        Trainer(max_epochs=1).fit(Two(frequencies=[1, 2]), data(1))
     assert str(caught.value) == (
-        "Two.configure_optimizers returned 2 optimizers; automatic optimization steps one: "
-        "set self.automatic_optimization = False in __init__ and step them in training_step"
+        "optimizers with a 'frequency' take turns, so write Two.training_step(self, batch, batch_idx, optimizer_idx)"
     )
 
 
-def test_accumulation_with_manual_optimization_is_an_error():
+def test_a_frequency_for_some_optimizers_only_is_an_error():
     with pytest.raises(ValueError) as caught:
-        Trainer(max_epochs=1, accumulate_grad_batches=2).fit(TwoOptimizers(), data(1))
+        Trainer(max_epochs=1).fit(Turns(frequencies=[1, None]), data(1))
     assert str(caught.value) == (
-        "Trainer(accumulate_grad_batches=2) works in automatic optimization only; TwoOptimizers sets "
-        "automatic_optimization = False: call optimizer.step() every 2 batches"
+        "Turns.configure_optimizers: 'frequency' is given for 1 of 2 optimizers; give it for all or none"
     )
+
+
+# ---- accumulation by samples ----
+
+
+class Pull(Module):
+    """Its gradient is the mean of the samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        return self.weight * batch.mean()
+
+    def on_before_optimizer_step(self, optimizer):
+        self.seen.append(self.weight.grad.item())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_a_window_of_unequal_batches_has_the_gradient_of_the_mean_of_its_samples():
+    module = Pull()
+    batches = [torch.tensor([1.0]), torch.tensor([2.0, 3.0, 4.0]), torch.tensor([5.0, 6.0]), torch.tensor([7.0, 8.0, 9.0, 10.0])]
+    trainer = Trainer(max_epochs=1, accumulate_grad_batches=3)
+    trainer.fit(module, batches)
+    assert module.seen == [pytest.approx(3.5), pytest.approx(8.5)]
+
+
+def test_a_loss_weight_weights_a_batch_in_its_window():
+    class Weighted(Pull):
+        def training_step(self, batch, batch_idx):
+            return {"loss": super().training_step(batch, batch_idx), "loss_weight": 1 + 2 * batch_idx}
+
+    module = Weighted()
+    Trainer(max_epochs=1, accumulate_grad_batches=2).fit(module, [torch.ones(1), torch.full((1,), 5.0)])
+    assert module.seen == [pytest.approx((1 * 1 + 3 * 5) / 4)]
+
+
+# ---- misuse ----
 
 
 def test_manual_backward_in_automatic_optimization_is_an_error():

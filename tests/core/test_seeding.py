@@ -85,9 +85,14 @@ def test_what_is_drawn_in_isolation_leaves_no_trace():
         draw()
     assert draw() == expected
     seed_everything(2)
-    with pytest.raises(RuntimeError, match="inside"), isolated_random_state():
+
+    @isolated_random_state()
+    def fails():
         draw()
         raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fails()
     assert draw() == expected
 
 

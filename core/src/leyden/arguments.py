@@ -58,7 +58,8 @@ TABLE: dict[str, Argument] = {
     "limit_predict_batches": _LIMIT,
     "overfit_batches": _LIMIT,
     "val_check_interval": Argument(
-        f"an int >= 1 (batches), a float above 0.0 and up to 1.0 (a fraction of an epoch), a str such as '500 steps' or {_DURATION}",
+        f"an int >= 1 (batches), a float above 0.0 and up to 1.0 (a fraction of an epoch), a str such as '500 steps' or "
+        f"{_DURATION}",
         (int, float, str, timedelta, dict, Interval),
         lambda v: not isinstance(v, int | float) or _positive(v) or (isinstance(v, float) and 0.0 < v <= 1.0),
     ),

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata, resources
 from typing import Any, TypeVar, cast
 
-from leyden.bus import HookError, check_implementations
+from leyden.binding import HookError, check_implementations
 from leyden.component import Component
 from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown
 

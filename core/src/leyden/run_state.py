@@ -21,6 +21,8 @@ class RunState:
         self.running = False
         """Whether a run is going on."""
         self.accepts_logs = False
+        self.ckpt_path: str | None = None
+        """The checkpoint that this run loaded, ``"best"`` and ``"last"`` resolved."""
         self.sanity_checking = False
         self.training = False
         self.validating = False

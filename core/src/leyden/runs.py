@@ -91,7 +91,8 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
     """From ``prepare_data`` to the module on its device with the checkpoint's weights, if there is one."""
     checkpoint = None
     if ckpt_path is not None:
-        checkpoint = trainer.checkpoint_io.load(trainer.resolve_checkpoint(ckpt_path))
+        trainer.ckpt_path = trainer.resolve_checkpoint(ckpt_path)
+        checkpoint = trainer.checkpoint_io.load(trainer.ckpt_path)
     for owner in (trainer.datamodule, module):
         if (
             owner is not None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from leyden.accelerator import Accelerator
-from leyden.bus import answers_hooks
+from leyden.binding import answers_hooks
 from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
 from leyden.logger import Logger

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leyden.binding import misspelt_methods
+from leyden.compile import TracedMetrics
 from leyden.datamodule import DataModule
-from leyden.messages import add_note
+from leyden.messages import LeydenWarning, add_note
 from leyden.metrics.store import Metrics
 from leyden.module import Module
 from leyden.selection import choose_callbacks
@@ -45,7 +48,7 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
     trainer.stage, trainer.running, trainer.accepts_logs = stage, True, not trainer.barebones
     trainer.module, trainer.datamodule = module, datamodule
     module.trainer = trainer
-    trainer.metrics = Metrics(trainer.strategy)
+    trainer.metrics = _metrics(trainer)
     if datamodule is not None:
         datamodule.trainer = trainer
     try:
@@ -53,6 +56,9 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
         if datamodule is not None:
             trainer.bus.register(datamodule, role="datamodule")
         trainer.bus.register(module, role="module")
+        for obj, base in ((module, Module), (datamodule, DataModule)):
+            for sentence in misspelt_methods(obj, base) if obj is not None else ():
+                warnings.warn(sentence, LeydenWarning, stacklevel=2)
         own = choose_callbacks(module.configure_callbacks(), argument=f"{type(module).__name__}.configure_callbacks()")
         if own:
             kept = [callback for callback in trainer.callbacks if not any(type(callback) is type(other) for other in own)]
@@ -62,6 +68,15 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
     except BaseException:
         _leave(trainer, module)
         raise
+
+
+def _metrics(trainer: Trainer) -> Metrics:
+    if trainer.compile_options is not None:
+        return TracedMetrics(trainer.strategy)
+    metrics = Metrics(trainer.strategy)
+    for name, action in (("log", "[Log]log"), ("step_record", "[Log]read")):
+        trainer.profiler.wrap_method(metrics, name, action)
+    return metrics
 
 
 def _put_callbacks(trainer: Trainer, callbacks: list[Any]) -> None:

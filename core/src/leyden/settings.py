@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from leyden import arguments
+from leyden.compile import check_options
 from leyden.data.loaders import INFINITE
 from leyden.intervals import Interval
 
@@ -58,6 +59,7 @@ class Settings:
         self.deterministic: bool | str | None = given["deterministic"]
         self.benchmark: bool | None = given["benchmark"]
         self.inference_mode: bool = given["inference_mode"]
+        self.compile_options = check_options(given["compile"])
         self.detect_anomaly: bool = given["detect_anomaly"]
         self.reload_dataloaders_every_n_epochs: int = given["reload_dataloaders_every_n_epochs"]
         self.default_root_dir: str = os.fspath(given["default_root_dir"] or os.getcwd())  # noqa: PTH109  # a URL is no Path

@@ -81,6 +81,7 @@ class Trainer(Settings, RunState):
         deterministic: bool | str | None = None,
         benchmark: bool | None = None,
         inference_mode: bool = True,
+        compile: bool | dict[str, Any] | None = None,
         use_distributed_sampler: bool = True,
         profiler: Any = None,
         detect_anomaly: bool = False,
@@ -130,6 +131,7 @@ class Trainer(Settings, RunState):
             deterministic: True refuses operations that are not deterministic, ``"warn"`` names them.
             benchmark: sets ``torch.backends.cudnn.benchmark`` during runs.
             inference_mode: whether evaluation uses ``torch.inference_mode``; validation inside fit never does.
+            compile: whether step functions are compiled, with ``torch.compile``'s defaults or a dict of its options.
             use_distributed_sampler: False is not built yet.
             profiler: where time goes.
             detect_anomaly: finds the operation that made a NaN gradient, slowly.
@@ -163,6 +165,7 @@ class Trainer(Settings, RunState):
             for answer in answers:
                 translated.update(answer)
             arguments.refuse_unknown(unknown, given)
+            arguments.refuse_unknown({key: value for key, value in translated.items() if key not in given}, given)
             given.update(translated)
         arguments.read_units(given)
         arguments.fill_defaults(given, Trainer.__init__)
@@ -527,9 +530,9 @@ class Trainer(Settings, RunState):
         """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step."""
         if not values or self.sanity_checking:
             return
-        self.metrics.logged_metrics.update(values)
         record = dict(values)
         step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
+        self.metrics.logged_metrics.update(record)
         self.history.add(step, self.progress.epoch, record)
         if not self.is_global_zero:
             return

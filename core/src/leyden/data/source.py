@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ import torch
 from leyden.data.loaders import Loader, counted, read_ahead
 from leyden.datamodule import DataModule
 from leyden.module import Module, is_overridden
+from leyden.profiler import Profiler
 
 _METHODS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
-def bind_transfer(module: Module, datamodule: DataModule | None, device: torch.device) -> Callable[[Any, int], Any] | None:
+def bind_transfer(
+    module: Module, datamodule: DataModule | None, device: torch.device, profiler: Profiler
+) -> Callable[[Any, int], Any] | None:
     """The function of ``(batch, dataloader_idx)`` that brings a batch to the device.
 
     The data module's transfer methods replace the module's. None where batches can be used as they come: on the CPU, with
@@ -35,20 +39,22 @@ def bind_transfer(module: Module, datamodule: DataModule | None, device: torch.d
     def transfer(batch: Any, dataloader_idx: int) -> Any:
         return after(move(before(batch, dataloader_idx), device, dataloader_idx), dataloader_idx)
 
-    return transfer
+    return profiler.wrap(transfer, "[Data]transfer")
 
 
 def batches(
-    loader: Loader, transfer: Callable[[Any, int], Any] | None, device: torch.device, dataloader_idx: int = 0
+    loader: Loader, transfer: Callable[[Any, int], Any] | None, device: torch.device, dataloader_idx: int = 0, done: int = 0
 ) -> Iterator[tuple[Any, bool]]:
     """Pairs of a batch on the device and whether it is the last, for one epoch of one loader.
 
     One batch is read ahead where the length is not certain, and where a copy to the device can overlap the step before.
     """
     iterator = iter(loader.iterable)
+    if done:
+        iterator = islice(iterator, done, None)  # trained on before the checkpoint from which the run resumed
     if transfer is not None:
         found = transfer
         iterator = (found(batch, dataloader_idx) for batch in iterator)
     if loader.reliable and device.type == "cpu":
-        return counted(iterator, loader.length)
-    return read_ahead(iterator, loader.length)
+        return counted(iterator, loader.length - done)
+    return read_ahead(iterator, loader.length - done)

@@ -72,7 +72,7 @@ class ClosureStep(TrainStep):
             with self._through_precision(optimizer):
                 self.module.optimizer_step(self.progress.epoch, batch_idx, optimizer, closure)
         else:
-            self.updates.append(self.precision.step(optimizer, closure))
+            self.updates.append(self.step_optimizer(optimizer, closure))
 
     def update(self) -> bool:
         """Counts the step that :meth:`forward_backward` took; steps a window that ended without its last batch."""
@@ -95,10 +95,10 @@ class ClosureStep(TrainStep):
             optimizer.step = original  # type: ignore[method-assign]  # the precision calls the real one
             try:
                 if takes_closure(optimizer):
-                    self.updates.append(self.precision.step(optimizer, closure))
+                    self.updates.append(self.step_optimizer(optimizer, closure))
                     return None
                 loss = closure() if closure is not None else None
-                self.updates.append(self.precision.step(optimizer))
+                self.updates.append(self.step_optimizer(optimizer))
                 return loss
             finally:
                 optimizer.step = step  # type: ignore[method-assign]  # until the block ends

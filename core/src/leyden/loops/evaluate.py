@@ -50,7 +50,7 @@ class EvaluateLoop:
         self.stage = stage
         self.several = len(loaders) > 1
         self.step: Callable[..., Any] = bind_step(trainer, module, f"{stage}_step", several=self.several)
-        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device)
+        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients: Callable[[], Any] = torch.inference_mode if inference_mode else torch.no_grad
 
     def run(self, limits: list[int | float] | None = None) -> list[dict[str, float]]:
@@ -95,7 +95,8 @@ class EvaluateLoop:
         calls = trainer.bus.calls
         validates = self.stage == "validation"
         several = self.several
-        for batch_idx, (batch, _) in enumerate(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)):
+        fetched = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)
+        for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
             metrics.batch, metrics.batch_size = batch, None
             for hook in calls.on_validation_batch_start if validates else calls.on_test_batch_start:
                 hook(trainer, module, batch, batch_idx, dataloader_idx)

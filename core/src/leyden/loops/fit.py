@@ -72,13 +72,16 @@ class FitLoop:
         self.step = step
         self.schedulers = schedulers
         self.progress = trainer.progress
-        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device)
+        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
         self.validate_every = self._validation_interval()
         self.last_validation = time.monotonic()
         self.validated_at = 0
         self.epoch_validations = 0
         self.warned_length = False
+        self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
+        for part, name, action in ((self, "_validate", "[Loop]validation"), (schedulers, "advance", "[Step]schedulers")):
+            trainer.profiler.wrap_method(part, name, action)
 
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
@@ -93,29 +96,27 @@ class FitLoop:
             self._reload()
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
             trainer.metrics.enter(TRAIN_BATCH)
-            trainer.log_record(trainer.metrics.step_record())
+            self.log_record(trainer.metrics.step_record())
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
 
     def _run_epoch(self) -> None:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
         calls, device = trainer.bus.calls, trainer.strategy.device
-        batch_idx, skipped = progress.batch, progress.batch
+        batch_idx, skipped = progress.batch, False
         if not batch_idx:
             metrics.enter(TRAIN_EPOCH)
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
         forward_backward, update, schedulers = step.forward_backward, step.update, self.schedulers
-        log_every, every_step, is_last = trainer.log_every_n_steps, schedulers.step, False
+        log_every, every_step, is_last = trainer.log_every_n_steps, schedulers.step, batch_idx >= self.loader.length
         metrics.enter(TRAIN_BATCH)
 
-        for batch, is_last in batches(self.loader, self.transfer, device):
-            if skipped:  # done before the checkpoint from which this run resumed
-                skipped -= 1
-                continue
+        fetched = batches(self.loader, self.transfer, device, done=batch_idx)
+        for batch, is_last in trainer.profiler.wrap_iterator(fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, None
             for hook in calls.on_train_batch_start:
                 if hook(trainer, module, batch, batch_idx) == -1:
-                    skipped = -1
+                    skipped = True
             if skipped:
                 break
             trainer.is_last_batch = is_last
@@ -132,7 +133,7 @@ class FitLoop:
             for hook in calls.on_train_batch_end:
                 hook(trainer, module, outputs, batch, batch_idx - 1)
             if stepped and log_every and progress.global_step % log_every == 0:
-                trainer.log_record(metrics.step_record())
+                self.log_record(metrics.step_record())
             del batch, outputs  # freed before the next batch is read
             metrics.batch = None
 
@@ -144,7 +145,7 @@ class FitLoop:
             if may_stop and self._stop_inside_epoch():
                 break
         metrics.batch = None
-        if not is_last and skipped == 0 and not self._stop_inside_epoch():
+        if not is_last and not skipped and not self._stop_inside_epoch():
             self._ended_early(batch_idx)
         if step.window:
             step.flush()
@@ -161,7 +162,7 @@ class FitLoop:
             self.schedulers.advance(self.schedulers.epoch_plateau, progress.epoch + 1)
         results.update(*metrics.reduce_epoch(TRAIN_EPOCH))
         wanted = metrics.to_loggers(TRAIN_BATCH, TRAIN_EPOCH)
-        trainer.log_record({key: value for key, value in results.items() if key in wanted})
+        self.log_record({key: value for key, value in results.items() if key in wanted})
         metrics.reset(TRAIN_BATCH, TRAIN_EPOCH)
         progress.next_epoch()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from leyden.compile import leave_out
 from leyden.loops.signature import bind_step
 from leyden.loops.step import scale_gradients
 from leyden.messages import shown
@@ -28,6 +29,7 @@ class ManualOptimizer:
         self.index = index
         self._step = step
         self._stepped_in = -1
+        leave_out(step.trainer, self, "step", "zero_grad")
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """Updates the parameters; ``closure`` evaluates the loss again, for optimizers that need it."""
@@ -56,6 +58,9 @@ class ManualStep:
         self.run_backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
+        self.run_backward = trainer.profiler.wrap(self.run_backward, "[Step]backward")
+        self.run_step: Callable[..., bool] = trainer.profiler.wrap(trainer.precision.step, "[Step]optimizer_step")
+        leave_out(trainer, self, "backward")
         self.optimizers = [ManualOptimizer(optimizer, self, index) for index, optimizer in enumerate(trainer.optimizers)]
         self.accumulated = trainer.accumulate_grad_batches
         self.window = 0
@@ -124,8 +129,8 @@ class ManualStep:
                 hook(trainer, module, optimizer)
             if trainer.gradient_clip_val is not None:
                 module.clip_gradients(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-            updated = trainer.precision.step(optimizer)
+            updated = self.run_step(optimizer)
         else:
-            updated = trainer.precision.step(optimizer, closure)
+            updated = self.run_step(optimizer, closure)
         self._updated = bool(self._updated) or updated
         self.progress.optimizer_steps[wrapped.index] += updated

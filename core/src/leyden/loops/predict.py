@@ -29,7 +29,7 @@ class PredictLoop:
         self.keep = keep
         self.several = len(loaders) > 1
         self.step = bind_step(trainer, module, "predict_step", several=self.several)
-        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device)
+        self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients = torch.inference_mode if inference_mode else torch.no_grad
 
     def run(self) -> list[list[Any]]:
@@ -48,7 +48,8 @@ class PredictLoop:
         trainer, module = self.trainer, self.module
         calls = trainer.bus.calls
         kept: list[Any] = []
-        for batch_idx, (batch, _) in enumerate(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)):
+        fetched = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)
+        for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
             for hook in calls.on_predict_batch_start:
                 hook(trainer, module, batch, batch_idx, dataloader_idx)
             outputs = self.step(batch, batch_idx, dataloader_idx) if self.several else self.step(batch, batch_idx)

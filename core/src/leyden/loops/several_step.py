@@ -101,7 +101,7 @@ class TogetherStep(TrainStep):
         for optimizer in self.trainer.optimizers:
             self.before_step(optimizer)
         for index, optimizer in enumerate(self.trainer.optimizers):
-            updated.append(self.precision.step(optimizer))
+            updated.append(self.step_optimizer(optimizer))
             if updated[-1]:
                 self.progress.optimizer_steps[index] += 1
         self.window = 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from leyden.compile import compiled
 from leyden.module import Module
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def takes_optimizer_idx(module: Module) -> bool:
 def bind_step(
     trainer: Trainer, module: Module, name: str, *, several: bool = False, optimizer_idx: int | None = None
 ) -> Callable[..., Any]:
-    """The callable that runs a step function each batch, in the run's strategy, precision and profiler.
+    """The callable that runs a step function each batch, in the run's strategy, precision and profiler, compiled if so asked.
 
     Args:
         trainer: the run.
@@ -37,7 +38,7 @@ def bind_step(
     Raises:
         TypeError: the step function needs other arguments.
     """
-    step = trainer.strategy.wrap_step(module, name)
+    step = compiled(trainer, trainer.strategy.wrap_step(module, name))
     step = trainer.precision.wrap_step(step, trainer.strategy.device.type)
     step = trainer.profiler.wrap(step, f"[Module]{type(module).__qualname__}.{name}")
     wanted = ("batch", "batch_idx", "dataloader_idx") if several else ("batch", "batch_idx")

@@ -60,7 +60,11 @@ class TrainStep:
         backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
-        self.backward: Callable[[Tensor], None] = backward
+        wrap = trainer.profiler.wrap
+        self.backward: Callable[[Tensor], None] = wrap(backward, "[Step]backward")
+        self.clip = wrap(module.configure_gradient_clipping, "[Step]clip")
+        self.step_optimizer: Callable[..., bool] = wrap(trainer.precision.step, "[Step]optimizer_step")
+        trainer.profiler.wrap_method(self, "zero_grad", "[Step]zero_grad")
         self.overrides_zero_grad = is_overridden("optimizer_zero_grad", module, Module)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
 
@@ -135,7 +139,7 @@ class TrainStep:
         updated = True
         if self.optimizer is not None:
             self.before_step(self.optimizer)
-            updated = self.precision.step(self.optimizer)
+            updated = self.step_optimizer(self.optimizer)
         return self.stepped(updated)
 
     def flush(self) -> bool:
@@ -152,7 +156,7 @@ class TrainStep:
         for hook in self.calls.on_before_optimizer_step:
             hook(trainer, module, optimizer)
         if self.clips:
-            module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            self.clip(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
 
     def _share(self, output: Any, batch: Any) -> float:
         """What the loss of a batch counts for in its window, as if all batches of the window were as large as the first.

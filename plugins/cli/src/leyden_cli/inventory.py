@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leyden import plugins
-from leyden.bus import hook_names
+from leyden.binding import hook_names
 from leyden.plugins import HOOK_GROUP, Plugin, PluginError
 
 CALLBACK_GROUP = "leyden.callbacks"
