@@ -1,10 +1,11 @@
-"""What every test starts from: an empty directory, the same random numbers, the same environment and no log of its own."""
+"""What every test starts from: an empty directory, the same random numbers, the same environment, no module of another test."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Runs the test in a directory of its own, where default logs land, and undoes what it did to the environment."""
-    before = dict(os.environ)
+    before, modules = dict(os.environ), set(sys.modules)
     directory = tmp_path_factory.mktemp("cwd")
     monkeypatch.chdir(directory)
     for variable in [name for name in os.environ if name.startswith("LEYDEN_")]:
@@ -33,3 +34,11 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+        # Two tests may each write a package of one name; the second is to import its own.
+        temporary = str(tmp_path_factory.getbasetemp())
+        for name in sys.modules.keys() - modules:
+            module = sys.modules[name]
+            paths = getattr(module, "__path__", [])  # a namespace package has no file; torch's stand-ins have numbers here
+            places = [getattr(module, "__file__", None), *(paths if isinstance(paths, Iterable) else [])]
+            if any(str(place).startswith(temporary) for place in places):
+                del sys.modules[name]

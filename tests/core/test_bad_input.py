@@ -169,7 +169,7 @@ FORMS = "expected a name, {name: options} or"
             LookupError,
             "unknown callback 'early_stoping'; did you mean 'early_stopping'? (pip install leyden-callbacks) Installed: none",
         ),
-        ({"profiler": "simpl"}, LookupError, "unknown profiler 'simpl'; installed: 'none'"),
+        ({"profiler": "zzz"}, LookupError, "unknown profiler 'zzz'; installed: 'none'"),
         ({"environment": "locl"}, LookupError, "unknown environment 'locl'; did you mean 'local'? Installed: 'local'"),
         ({"checkpoint_io": "torhc"}, LookupError, "unknown checkpoint_io 'torhc'; did you mean 'torch'? Installed: 'torch'"),
         (

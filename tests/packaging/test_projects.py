@@ -42,6 +42,11 @@ def test_a_distribution_holds_one_typed_package_with_code(path):
     assert len([source for source in package.rglob("*.py") if source.name != "__init__.py"]) > 0
 
 
+def test_pyright_looks_at_the_sources_of_all():
+    looked_at = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]["include"]
+    assert sorted(looked_at) == sorted(f"{folder(path)}/src" for path in PARTS)
+
+
 def test_core_depends_on_little():
     names = {re.split(r"[^A-Za-z0-9-]", wanted)[0] for wanted in PROJECTS[ROOT / "core/pyproject.toml"]["dependencies"]}
     assert names == {"torch", "numpy", "pluggy", "fsspec", "packaging"}

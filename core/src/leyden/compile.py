@@ -54,7 +54,9 @@ def check_options(options: Any) -> dict[str, Any] | None:
     if options is True:
         return {}
     if not isinstance(options, Mapping):
-        raise TypeError(f"Trainer(compile={options!r}): expected True, False or a dict of torch.compile's options, got {shown(options)}")
+        raise TypeError(
+            f"Trainer(compile={options!r}): expected True, False or a dict of torch.compile's options, got {shown(options)}"
+        )
     known = [name for name in inspect.signature(torch.compile).parameters if name not in ("model", "disable")]
     for name in options:
         if name not in known:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,7 +18,7 @@ class Precision(Component):
     kind = "precision"
     name = "32-true"
 
-    dtype: ClassVar[torch.dtype | None] = None
+    dtype: ClassVar[Any] = None  # a torch.dtype, narrowed by subclasses
     """What steps compute in; None is what the parameters are stored in."""
 
     def check(self, optimizers: list[Optimizer], device_type: str) -> None:

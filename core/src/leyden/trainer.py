@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,6 @@ from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
-from leyden.explain import Plan, explain, plan
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.messages import announce, nearest, shown, table
@@ -40,6 +39,9 @@ from leyden.selection import (
     one_of_each,
 )
 from leyden.settings import Settings
+
+if TYPE_CHECKING:
+    from leyden.explain import Plan
 
 _STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 
@@ -393,6 +395,8 @@ class Trainer(Settings, RunState):
         Args:
             model: whose dtypes to show; the module of the last run if not given.
         """
+        from leyden.explain import explain  # few runs ask
+
         return explain(self, model)
 
     def plan(
@@ -420,6 +424,8 @@ class Trainer(Settings, RunState):
         if isinstance(train_dataloaders, DataModule):
             train_dataloaders, datamodule = None, train_dataloaders
         _check_module(model, "fit")
+        from leyden.explain import plan  # few runs ask
+
         return plan(self, model, train_dataloaders, val_dataloaders, datamodule, horizon)
 
     # ---- what plug-ins and users read ----

@@ -27,12 +27,20 @@ def batch_size_of(batch: Any) -> int:
             return size
     if batch.__class__ is Tensor:
         return int(batch.shape[0]) if batch.ndim else 1
+    if isinstance(batch, list | tuple) and batch and all(map(_is_batched, batch)):
+        size = int(batch[0].shape[0])  # the usual batch, without the walk below: this runs once a batch
+        if all(item.shape[0] == size for item in batch):
+            return size
     sizes = {tensor.shape[0] for tensor in _tensors(batch) if tensor.ndim}
     if len(sizes) == 1:
         return int(sizes.pop())
     if not sizes:
         raise UnknownBatchSize(f"a batch of type {type(batch).__name__} holds no tensor that shows its size")
     raise UnknownBatchSize(f"the tensors of the batch have different first dimensions: {', '.join(map(str, sorted(sizes)))}")
+
+
+def _is_batched(value: Any) -> bool:
+    return value.__class__ is Tensor and value.ndim > 0
 
 
 def _tensors(data: Any) -> Iterator[Tensor]:

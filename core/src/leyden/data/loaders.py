@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ class Loader:
 
     name: str | None = None
     """The key under which the user gave it, if any."""
+
+    where: str = "the loader"
+    """Where the user gave it, for messages."""
 
 
 def source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> tuple[Any, str]:
@@ -134,9 +137,9 @@ def limited(iterable: Any, limit: float, argument: str, where: str, name: str | 
         isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
     )
     if isinstance(limit, int):
-        return Loader(iterable, min(whole, limit), whole, reliable, name)
+        return Loader(iterable, min(whole, limit), whole, reliable, name, where)
     if limit in (0.0, 1.0):
-        return Loader(iterable, whole if limit else 0, whole, reliable, name)
+        return Loader(iterable, whole if limit else 0, whole, reliable, name, where)
     if whole == INFINITE:
         raise ValueError(f"{argument}={limit}: {where} does not say how many batches it has; pass a whole number of batches")
     length = int(whole * limit)
@@ -145,7 +148,7 @@ def limited(iterable: Any, limit: float, argument: str, where: str, name: str | 
             f"{argument}={limit}: a fraction of {limit} of the {int(whole)} batches of {where} is none; "
             f"pass at least {1 / whole:.3g}, or a whole number of batches"
         )
-    return Loader(iterable, length, whole, reliable, name)
+    return Loader(iterable, length, whole, reliable, name, where)
 
 
 def evaluation_loaders(given: Any, limit: float, argument: str, where: str) -> list[Loader]:
@@ -176,33 +179,3 @@ def set_epoch(iterable: Any, epoch: int) -> None:
         if callable(setter):
             setter(epoch)
             return
-
-
-Transfer = Callable[[Any], Any]
-
-
-def counted(batches: Iterator[Any], length: int | float) -> Iterator[tuple[Any, bool]]:
-    """Pairs of a batch and whether it is the last of ``length``; nothing is read ahead."""
-    index = 0
-    while index < length:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        index += 1
-        yield batch, index == length
-        del batch  # freed before the next one is read
-
-
-def read_ahead(batches: Iterator[Any], length: int | float) -> Iterator[tuple[Any, bool]]:
-    """As :func:`counted`, reading one batch ahead: for unknown lengths, and so that a copy to the device overlaps a step."""
-    if length == 0:
-        return
-    nothing = object()
-    ready = next(batches, nothing)
-    index = 0
-    while ready is not nothing:
-        index += 1
-        following = next(batches, nothing) if index < length else nothing
-        yield ready, following is nothing
-        ready = following

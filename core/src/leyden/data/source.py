@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
 
-from leyden.data.loaders import Loader, counted, read_ahead
+from leyden.data.loaders import Loader
+from leyden.data.reading import Reader, counted, read_ahead
 from leyden.datamodule import DataModule
 from leyden.module import Module, is_overridden
 from leyden.profiler import Profiler
@@ -49,12 +49,6 @@ def batches(
 
     One batch is read ahead where the length is not certain, and where a copy to the device can overlap the step before.
     """
-    iterator = iter(loader.iterable)
-    if done:
-        iterator = islice(iterator, done, None)  # trained on before the checkpoint from which the run resumed
-    if transfer is not None:
-        found = transfer
-        iterator = (found(batch, dataloader_idx) for batch in iterator)
-    if loader.reliable and device.type == "cpu":
-        return counted(iterator, loader.length - done)
-    return read_ahead(iterator, loader.length - done)
+    reader = Reader(loader.iterable, loader.where, transfer, dataloader_idx, done)
+    ahead = not loader.reliable or device.type != "cpu"
+    return read_ahead(reader, loader.length - done) if ahead else counted(reader, loader.length - done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,7 +92,7 @@ class EvaluateLoop:
     def _run_loader(self, loader: Loader, dataloader_idx: int, limit: int | float) -> None:
         trainer, module, metrics, step = self.trainer, self.module, self.trainer.metrics, self.step
         if limit < loader.length:
-            loader = Loader(loader.iterable, limit, loader.whole, loader.reliable, loader.name)
+            loader = replace(loader, length=limit)
         calls = trainer.bus.calls
         validates = self.stage == "validation"
         several = self.several

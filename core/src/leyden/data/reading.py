@@ -1,0 +1,164 @@
+"""Reads batches one by one, and says where it happened when that fails or stalls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from leyden.messages import add_note, announce
+
+STALL_SECONDS = 60.0
+"""How long a loader's workers may take for a batch before it is said."""
+
+_END = object()
+
+
+class Reader:
+    """An iterator over the batches of one loader, on the device."""
+
+    def __init__(
+        self, iterable: Any, where: str, transfer: Callable[[Any, int], Any] | None, dataloader_idx: int, done: int
+    ) -> None:
+        """Starts reading.
+
+        Args:
+            iterable: the batches.
+            where: where they come from, for messages.
+            transfer: brings a batch to the device; None where it is used as it comes.
+            dataloader_idx: passed to ``transfer``.
+            done: batches to pass over first.
+        """
+        self.where = where
+        self.transfer = transfer
+        self.dataloader_idx = dataloader_idx
+        self.number = 0
+        """The index of the next batch."""
+        # Only for these can an end be told from a StopIteration that the data set raised by mistake.
+        self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
+        self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
+        self.iterator = iter(iterable)
+        while self.number < done and self._next() is not _END:
+            pass
+
+    def read(self) -> Any:
+        """The next batch, or :data:`_END`.
+
+        Raises:
+            RuntimeError: the data set, the collate function or the sampler raised StopIteration.
+        """
+        batch = self._next()
+        if self.transfer is None or batch is _END:
+            return batch
+        return self.transfer(batch, self.dataloader_idx)
+
+    def _next(self) -> Any:
+        watch = self.watch
+        if watch is not None:
+            watch.since = time.monotonic()
+        try:
+            batch = next(self.iterator)
+        except StopIteration as stop:
+            if self.indexed and not _is_an_end(stop):
+                raise RuntimeError(
+                    f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch without a "
+                    f"word, so raise another error in the data set or the collate function"
+                ) from stop
+            return _END
+        except Exception as error:
+            add_note(error, f"while reading batch {self.number} of {self.where}{_hint(error)}")
+            raise
+        finally:
+            if watch is not None:
+                watch.since = None
+        self.number += 1
+        return batch
+
+    def close(self) -> None:
+        """Stops watching."""
+        if self.watch is not None:
+            self.watch.stop()
+
+
+def counted(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
+    """Pairs of a batch and whether it is the last of ``length``; nothing is read ahead."""
+    index = 0
+    read = reader.read
+    try:
+        while index < length:
+            batch = read()
+            if batch is _END:
+                return
+            index += 1
+            yield batch, index == length
+            del batch  # freed before the next one is read
+    finally:
+        reader.close()
+
+
+def read_ahead(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
+    """As :func:`counted`, reading one batch ahead: for unknown lengths, and so that a copy to the device overlaps a step."""
+    try:
+        ready = reader.read() if length else _END
+        index = 0
+        while ready is not _END:
+            index += 1
+            following = reader.read() if index < length else _END
+            yield ready, following is _END
+            ready = following
+    finally:
+        reader.close()
+
+
+def _is_an_end(stop: StopIteration) -> bool:
+    """Whether a DataLoader of indexed samples raised ``stop`` because its sampler ended."""
+    trace: TracebackType | None = stop.__traceback__
+    last = trace
+    while trace is not None:
+        last, trace = trace, trace.tb_next
+    module = last.tb_frame.f_globals.get("__name__", "") if last is not None else ""
+    return module in ("torch.utils.data.dataloader", "torch.utils.data.sampler", __name__)
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return (
+            "; if a worker was killed, memory is short, or shared memory is (docker: --shm-size); num_workers=0 shows errors of "
+            "the data set where they happen"
+        )
+    return ""
+
+
+class _Watch:
+    """A thread that says when the workers of a loader let the run wait."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.since: float | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leyden-stall-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        said = 0.0
+        while not self._stopped.wait(min(1.0, STALL_SECONDS / 4)):
+            since = self.since
+            waited = time.monotonic() - since if since is not None else 0.0
+            if waited < STALL_SECONDS:
+                said = 0.0
+            elif waited >= said + STALL_SECONDS:
+                said = waited
+                workers: list[Any] = getattr(self.reader.iterator, "_workers", [])
+                pids = ", ".join(f"{worker.pid}{'' if worker.is_alive() else ' (dead)'}" for worker in workers)
+                announce(
+                    f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}, whose workers are the processes "
+                    f"{pids}; timeout=... on the DataLoader makes this an error"
+                )
