@@ -80,6 +80,7 @@ WRONG = {
     "default_root_dir": ("a path or URL", [3, True], []),
     "enable_autolog_hparams": (SWITCH, ["yes", 1], []),
     "model_registry": ("a str", [3, True], []),
+    "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 
 

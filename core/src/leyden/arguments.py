@@ -83,6 +83,7 @@ TABLE: dict[str, Argument] = {
     "default_root_dir": Argument("a path or URL", (str, os.PathLike)),
     "enable_autolog_hparams": _SWITCH,
     "model_registry": Argument("a str", (str,)),
+    "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -93,4 +93,4 @@ def leave_out(trainer: Trainer, owner: object, *names: str) -> None:
     """Has compiled steps call these methods of an object that lives for one run without tracing them."""
     if trainer.compile_options is not None:
         for name in names:
-            setattr(owner, name, torch.compiler.disable(getattr(owner, name)))
+            setattr(owner, name, torch.compiler.disable(getattr(owner, name)))  # type: ignore[no-untyped-call]  # torch has no types here

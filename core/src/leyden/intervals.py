@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from leyden.messages import did_you_mean, listed
+from leyden.messages import alternatives, listed
 
 _UNITS = {
     "step": ("step", 1), "steps": ("step", 1),
@@ -44,7 +44,7 @@ def parse_interval(text: str, where: str, units: tuple[str, ...] = ("step", "bat
         raise ValueError(f"{where}={text!r}: expected a number and a unit, such as {_example(units)!r}")
     number, word = float(match[1]), match[2].lower()
     if word not in _UNITS:
-        raise ValueError(f"{where}={text!r}: there is no unit {word!r}{did_you_mean(word, _UNITS)} Units: {listed(units)}")
+        raise ValueError(f"{where}={text!r}: there is no unit {word!r}{alternatives(word, _UNITS, 'units')}")
     unit, factor = _UNITS[word]
     if unit not in units:
         raise ValueError(f"{where}={text!r}: it cannot be given in {unit}s, only in {listed(units)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,15 @@ class Module(HyperparametersMixin, nn.Module):
     """Whether ``prepare_data`` runs once a node rather than once in all."""
 
     _trainer: Trainer | None = None
+
+    # TorchScript compiles every property and keeps every attribute it is not told to leave alone.
+    __jit_unused_properties__: ClassVar[list[str]] = [
+        "trainer", "device", "dtype", "current_epoch", "global_step", "global_rank", "local_rank", "on_gpu", "logger", "loggers",
+        "hparams", "hparams_initial",
+    ]  # fmt: skip
+    __jit_ignored_attributes__: ClassVar[list[str]] = [
+        "example_input_array", "automatic_optimization", "strict_loading", "prepare_data_per_node", "_trainer",
+    ]  # fmt: skip
 
     # ---- where it runs ----
 
@@ -161,7 +170,8 @@ class Module(HyperparametersMixin, nn.Module):
             enable_graph: whether ``callback_metrics`` keeps the value's graph.
             sync_dist: accepted for existing code: an epoch's value is always reduced over all processes.
             sync_dist_group: accepted where it is None.
-            add_dataloader_idx: whether a second validation loader's key gets ``/dataloader_idx_1``.
+            add_dataloader_idx: whether keys of several loaders differ: by ``/name`` of those given in a dict, else by
+                ``/dataloader_idx_N``.
             batch_size: the weight of this batch in a mean; found from the batch if not given.
             metric_attribute: accepted for existing code; a torchmetrics object needs no such hint.
             rank_zero_only: whether only rank 0 calls this, so that the value is not reduced over processes.
@@ -490,6 +500,64 @@ class Module(HyperparametersMixin, nn.Module):
 
     def on_predict_model_train(self) -> None:
         """Called after predicting, when every submodule's mode was put back."""
+
+    # ---- exporting ----
+
+    def to_onnx(self, file_path: str | Path | None = None, input_sample: Any = None, **kwargs: Any) -> Any:
+        """Exports ``forward`` in eval mode to ONNX.
+
+        Args:
+            file_path: a local file to write; the weights of large models go to files beside it.
+            input_sample: an input of ``forward``: a tensor, a tuple of arguments or a dict of them; ``example_input_array`` if
+                not given.
+            kwargs: options of ``torch.onnx.export``, such as ``dynamic_shapes``.
+
+        Returns:
+            The ``torch.onnx.ONNXProgram``; None with ``dynamo=False``.
+
+        Raises:
+            ModuleNotFoundError: ``onnx`` or ``onnxscript`` is not installed.
+            ValueError: there is no input, or no ``forward``, or ``file_path`` is not local.
+        """
+        from leyden.export import to_onnx
+
+        return to_onnx(self, file_path, input_sample, kwargs)
+
+    def to_torchscript(
+        self, file_path: str | Path | None = None, method: str = "script", example_inputs: Any = None, **kwargs: Any
+    ) -> torch.jit.ScriptModule:
+        """Exports ``forward`` in eval mode to TorchScript, which torch has deprecated; :meth:`to_torch_export` replaces it.
+
+        Args:
+            file_path: a local file to write, for ``torch.jit.load``.
+            method: ``"script"`` compiles the source of ``forward``, ``"trace"`` follows it on an input.
+            example_inputs: what to trace: a tensor, a tuple of arguments or a dict of them; ``example_input_array`` if not given.
+            kwargs: options of ``torch.jit.script`` or ``torch.jit.trace``.
+
+        Raises:
+            ValueError: there is no such method, no input to trace, or no ``forward``, or ``file_path`` is not local.
+        """
+        from leyden.export import to_torchscript
+
+        return to_torchscript(self, file_path, method, example_inputs, kwargs)
+
+    def to_torch_export(
+        self, file_path: str | Path | None = None, input_sample: Any = None, dynamic_shapes: Any = None, **kwargs: Any
+    ) -> torch.export.ExportedProgram:
+        """Exports ``forward`` in eval mode to a program of ``torch.export``.
+
+        Args:
+            file_path: a local file to write, for ``torch.export.load``; its name ends in ``.pt2``.
+            input_sample: an input of ``forward``, as for :meth:`to_onnx`.
+            dynamic_shapes: which dimensions may differ from the input's, as for ``torch.export.export``.
+            kwargs: other options of ``torch.export.export``.
+
+        Raises:
+            ValueError: there is no input, or no ``forward``, or ``file_path`` is not local.
+        """
+        from leyden.export import to_torch_export
+
+        return to_torch_export(self, file_path, input_sample, dynamic_shapes, kwargs)
 
     # ---- saving and loading ----
 

@@ -30,6 +30,10 @@ class RunState:
         self.predicting = False
         self.should_stop = False
         """Set it, and training stops at the next batch, or once ``min_epochs`` and ``min_steps`` are reached."""
+        self.interrupt_requested = False
+        """Whether Ctrl-C was pressed; the loops stop after the running batch."""
+        self.interrupted = False
+        """Whether Ctrl-C ended the last fit."""
         self.is_last_batch = False
         self.num_training_batches: int | float = 0
         self.num_val_batches: list[int | float] = []

@@ -8,6 +8,7 @@ from leyden.callback import Callback
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
+from leyden.interrupts import deferred_interrupt
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.fit import FitLoop, make_step
 from leyden.loops.predict import PredictLoop
@@ -45,8 +46,17 @@ def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_pa
                 callback.validate_run(trainer, module)
         schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics)
         module.zero_grad()
-        FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers).run()
+        _set_train_mode(module)
+        with deferred_interrupt(trainer):
+            FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers).run()
     return trainer.history
+
+
+def _set_train_mode(module: Module) -> None:
+    """Sets train mode if every part of the module is in eval mode; parts that the user set to eval mode stay so."""
+    if not any(child.training for child in module.modules()):
+        announce(f"{type(module).__name__} was in eval mode; it trains in train mode (module.train())")
+        module.train()
 
 
 def evaluate(
@@ -62,7 +72,8 @@ def evaluate(
             trainer.num_val_batches = [loader.length for loader in loaders]
         else:
             trainer.num_test_batches = [loader.length for loader in loaders]
-        return EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode).run()
+        with deferred_interrupt(trainer):
+            return EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode).run()
     raise AssertionError("a session does not swallow exceptions")
 
 
@@ -75,7 +86,8 @@ def predict(
         _set_up(trainer, "predict", module, ckpt_path)
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
-        return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep).run()
+        with deferred_interrupt(trainer):
+            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep).run()
     raise AssertionError("a session does not swallow exceptions")
 
 

@@ -37,6 +37,9 @@ class Settings:
         self.barebones: bool = given["barebones"]
         self.num_nodes: int = given["num_nodes"]
         self.max_steps: int = given["max_steps"]
+        for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
+            if not runs and given[low] is not None and given[high] not in (None, -1) and given[low] > given[high]:
+                raise ValueError(f"Trainer({low}={given[low]}, {high}={given[high]}): the minimum is above the maximum")
         self.max_epochs_given: int | None = given["max_epochs"]
         self.max_epochs: int = -1 if given["max_epochs"] is None else given["max_epochs"]
         self.min_epochs: int | None = given["min_epochs"]
@@ -64,6 +67,7 @@ class Settings:
         self.reload_dataloaders_every_n_epochs: int = given["reload_dataloaders_every_n_epochs"]
         self.default_root_dir: str = os.fspath(given["default_root_dir"] or os.getcwd())  # noqa: PTH109  # a URL is no Path
         self.overfit_batches: float = given["overfit_batches"]
+        self.on_interrupt: str | None = given["on_interrupt"]
         self.enable_autolog_hparams: bool = given["enable_autolog_hparams"]
 
     def _take_validation_interval(self, given: Any) -> None:

@@ -18,6 +18,7 @@ from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
+from leyden.interrupts import in_notebook
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.messages import announce, nearest, shown, table
@@ -96,6 +97,7 @@ class Trainer(Settings, RunState):
         model_registry: str | None = None,
         environment: Any = "auto",
         checkpoint_io: Any = None,
+        on_interrupt: str | None = None,
         **unknown: Any,
     ) -> None:
         """Chooses the parts of its runs; nothing is opened, moved or started.
@@ -146,6 +148,8 @@ class Trainer(Settings, RunState):
             model_registry: not built yet.
             environment: which cluster environment; ``"auto"`` takes the one that detects itself.
             checkpoint_io: how checkpoint files are written and read.
+            on_interrupt: what Ctrl-C makes ``fit`` do after the running batch: ``"raise"`` KeyboardInterrupt or ``"return"`` with
+                ``trainer.interrupted`` set; None is ``"return"`` in notebooks. A second Ctrl-C stops at once.
             unknown: offered to plug-ins; what none of them knows is an error.
 
         Raises:
@@ -293,7 +297,15 @@ class Trainer(Settings, RunState):
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
         self.progress, self.history = Progress(), History()
-        history: History = self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
+        try:
+            history: History = self.strategy.launch(
+                runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders
+            )
+        except KeyboardInterrupt:
+            if (self.on_interrupt or ("return" if in_notebook() else "raise")) == "raise":
+                raise
+            self.interrupted = True
+            return self.history
         return history
 
     def validate(

@@ -65,8 +65,8 @@ class Reader:
         except StopIteration as stop:
             if self.indexed and not _is_an_end(stop):
                 raise RuntimeError(
-                    f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch without a "
-                    f"word, so raise another error in the data set or the collate function"
+                    f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch "
+                    f"without a word, so raise another error in the data set or the collate function"
                 ) from stop
             return _END
         except Exception as error:
@@ -159,6 +159,6 @@ class _Watch:
                 workers: list[Any] = getattr(self.reader.iterator, "_workers", [])
                 pids = ", ".join(f"{worker.pid}{'' if worker.is_alive() else ' (dead)'}" for worker in workers)
                 announce(
-                    f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}, whose workers are the processes "
-                    f"{pids}; timeout=... on the DataLoader makes this an error"
+                    f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}, whose workers are the "
+                    f"processes {pids}; timeout=... on the DataLoader makes this an error"
                 )

@@ -53,7 +53,7 @@ def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
     if given is None:
         return []
     trainer.val_dataloaders = given
-    loaders = evaluation_loaders(given, trainer.limit_val_batches, "limit_val_batches", where)
+    loaders = evaluation_loaders(_sequence(given), trainer.limit_val_batches, "limit_val_batches", where)
     _refuse_empty(loaders, trainer.limit_val_batches, where, "validate")
     trainer.num_val_batches = [loader.length for loader in loaders]
     seed_workers(loader.iterable for loader in loaders)
@@ -76,7 +76,7 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
         )
     setattr(trainer, f"{short}_dataloaders", given)
     argument = f"limit_{short}_batches"
-    loaders = evaluation_loaders(given, getattr(trainer, argument), argument, where)
+    loaders = evaluation_loaders(_sequence(given), getattr(trainer, argument), argument, where)
     _refuse_empty(loaders, getattr(trainer, argument), where, str(trainer.stage))
     seed_workers(loader.iterable for loader in loaders)
     return loaders
@@ -87,3 +87,8 @@ def _refuse_empty(loaders: list[Loader], limit: float, where: str, stage: str) -
         if not loader.length and limit:
             which = f"{where}[{index if loader.name is None else repr(loader.name)}]" if len(loaders) > 1 else where
             raise ValueError(f"{which} is empty: it has no batch to {stage}")
+
+
+def _sequence(given: Any) -> Any:
+    """The loaders of a sequential CombinedLoader: evaluation reads several one after the other anyway."""
+    return given.iterables if isinstance(given, CombinedLoader) and given.mode == "sequential" else given

@@ -77,7 +77,7 @@ class EvaluateLoop:
             start(trainer=trainer, module=module)
             epoch_start(trainer=trainer, module=module)
             for dataloader_idx, loader in enumerate(self.loaders):
-                metrics.enter(EVAL_BATCH, dataloader_idx, several=self.several)
+                metrics.enter(EVAL_BATCH, dataloader_idx, suffix=self._suffix(loader, dataloader_idx))
                 self._run_loader(loader, dataloader_idx, limits[dataloader_idx] if limits else INFINITE)
             metrics.enter(EVAL_EPOCH)
             results = metrics.reduce_epoch(EVAL_BATCH)  # before the hook, so that it finds this evaluation's values
@@ -88,6 +88,11 @@ class EvaluateLoop:
             end(trainer=trainer, module=module)
             metrics.reset(EVAL_BATCH, EVAL_EPOCH)
         return results
+
+    def _suffix(self, loader: Loader, dataloader_idx: int) -> str:
+        if not self.several:
+            return ""
+        return f"/{loader.name}" if loader.name is not None else f"/dataloader_idx_{dataloader_idx}"
 
     def _run_loader(self, loader: Loader, dataloader_idx: int, limit: int | float) -> None:
         trainer, module, metrics, step = self.trainer, self.module, self.trainer.metrics, self.step
@@ -105,6 +110,8 @@ class EvaluateLoop:
             for hook in calls.on_validation_batch_end if validates else calls.on_test_batch_end:
                 hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
             del batch, outputs  # freed before the next batch is read
+            if trainer.interrupt_requested:
+                raise KeyboardInterrupt
             metrics.batch = None
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:

@@ -141,6 +141,8 @@ class FitLoop:
                 self._validate()
             if stepped and schedulers.step_plateau:
                 schedulers.advance(schedulers.step_plateau, progress.global_step)
+            if trainer.interrupt_requested:
+                raise KeyboardInterrupt
             may_stop = trainer.should_stop or progress.global_step == trainer.max_steps or self.deadline is not None
             if may_stop and self._stop_inside_epoch():
                 break
@@ -173,7 +175,8 @@ class FitLoop:
             return
         self.loader = load_train(self.trainer)
         if self.validation is not None:
-            self.validation.loaders = load_validation(self.trainer, self.module)
+            loaders = load_validation(self.trainer, self.module)
+            self.validation = EvaluateLoop(self.trainer, self.module, loaders, "validation", inference_mode=False)
 
     # ---- when to stop ----
 

@@ -58,6 +58,8 @@ class PredictLoop:
             if self.keep:
                 kept.append(apply_to_tensors(outputs, _to_cpu))
             del batch, outputs  # freed before the next batch is read
+            if trainer.interrupt_requested:
+                raise KeyboardInterrupt
         return kept
 
 

@@ -138,20 +138,20 @@ class Metrics:
         self._clock = 0
         self._recorded = 0
 
-    def enter(self, context: Context | None, dataloader_idx: int = 0, *, several: bool = False) -> None:
+    def enter(self, context: Context | None, dataloader_idx: int = 0, *, suffix: str = "") -> None:
         """Says what kind of moment begins; None forbids logging.
 
         Args:
             context: the kind of moment.
             dataloader_idx: which of several loaders is read.
-            several: whether there are several, so that keys get ``/dataloader_idx_N``.
+            suffix: added to keys, so that those of several loaders differ.
         """
         self.context = context
         self.batch = None
         self.batch_size = None
         if context is not None:
             self._entries = self._tables.setdefault((context, dataloader_idx), {})
-            self._suffix = f"/dataloader_idx_{dataloader_idx}" if several else ""
+            self._suffix = suffix
 
     def log(
         self,

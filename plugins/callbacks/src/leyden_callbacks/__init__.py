@@ -4,6 +4,7 @@ from leyden_callbacks.checkpoint import ModelCheckpoint
 from leyden_callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor
 from leyden_callbacks.model_summary import ModelSummary, summarize
+from leyden_callbacks.prediction_writer import PredictionWriter, TorchPredictionWriter
 from leyden_callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar, progress_bar
 
 __all__ = [
@@ -12,9 +13,11 @@ __all__ = [
     "LearningRateMonitor",
     "ModelCheckpoint",
     "ModelSummary",
+    "PredictionWriter",
     "ProgressBar",
     "RichProgressBar",
     "TQDMProgressBar",
+    "TorchPredictionWriter",
     "progress_bar",
     "summarize",
 ]

@@ -80,7 +80,7 @@ class PyTorchProfiler(ReportingProfiler):
         self.schedule = numbers
         """The numbers of ``torch.profiler.schedule``."""
         self.activities = _activities(activities)
-        self.options = {
+        self.options: dict[str, Any] = {
             "record_shapes": record_shapes, "profile_memory": profile_memory, "with_stack": with_stack, "with_flops": with_flops,
         }  # fmt: skip
         """Options of ``torch.profiler.profile``."""
@@ -195,7 +195,7 @@ class PyTorchProfiler(ReportingProfiler):
 
 
 def _activities(chosen: Sequence[str] | None) -> list[ProfilerActivity]:
-    here = {activity.name.lower(): activity for activity in supported_activities()}
+    here = {activity.name.lower(): activity for activity in supported_activities()}  # type: ignore[no-untyped-call]  # torch has no types here
     if chosen is None:
         return list(here.values())
     if isinstance(chosen, str) or not chosen:

@@ -207,7 +207,7 @@ class SimpleProfiler(ReportingProfiler):
         return f"{actions}\n\n{self._step_summary()}" if self.steps else actions
 
     def _step_summary(self) -> str:
-        spent = dict.fromkeys(("bare", "hooks", "logging", "own"), 0.0)
+        spent: dict[str, float] = {"bare": 0.0, "hooks": 0.0, "logging": 0.0, "own": 0.0}
         for record in self.records.values():
             spent[record.kind] += record.own_in_steps
         rest = self.step_time - sum(spent.values())
