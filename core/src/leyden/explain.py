@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from leyden.accelerator import Accelerator
 from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train, load_validation
+from leyden.loops.fit import validation_interval
 from leyden.messages import table
 from leyden.module import Module, is_overridden
-from leyden.optim.configure import read_optimizers
+from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
 from leyden.plugins import installed, load_all
+from leyden.seeding import isolated_random_state
 
 if TYPE_CHECKING:
     from leyden.datamodule import DataModule
@@ -157,52 +159,21 @@ def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: Data
     previous, model.trainer = model._trainer, trainer
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     try:
-        if datamodule is not None:
-            datamodule.trainer = trainer
-            datamodule.prepare_data()
-            datamodule.setup("fit")
-        model.setup("fit")
-        loader = load_train(trainer)
-        has_validation = is_overridden("validation_step", model, Module) and trainer.limit_val_batches != 0
-        validates = has_validation and bool(load_validation(trainer, model))
-        found = read_optimizers(model.configure_optimizers(), f"{type(model).__name__}.configure_optimizers")
-        length, window = loader.length, trainer.accumulate_grad_batches
-        per_epoch = length if length == INFINITE else -(-int(length) // window)
-        epochs: int | float = INFINITE if trainer.max_epochs == -1 else trainer.max_epochs
-        if trainer.max_epochs_given is None and trainer.max_steps == -1 and trainer.max_time is None:
-            epochs = 1000
-        steps = per_epoch * epochs if per_epoch and epochs else 0
-        if trainer.max_steps != -1:
-            steps = min(steps, trainer.max_steps)
-            epochs = min(epochs, -(-int(steps) // int(per_epoch))) if per_epoch not in (0, INFINITE) else epochs
-        result = Plan(length, per_epoch, epochs, steps, horizon=int(min(steps, horizon)))
-        schedulers = Schedulers(found.schedulers, model, {})
-        names = [
-            f"{type(optimizer).__name__}{f'-{i}' if i else ''}{f'/pg{j + 1}' if len(optimizer.param_groups) > 1 else ''}"
-            for i, optimizer in enumerate(found.optimizers)
-            for j in range(len(optimizer.param_groups))
-        ]
-        groups = [group for optimizer in found.optimizers for group in optimizer.param_groups]
-        result.learning_rates = {name: [] for name in names}
-        step = epoch = batch = 0
-        for parameter in model.parameters():
-            parameter.grad = None  # so that no step changes anything
-        while step < result.horizon:
-            batch += 1
-            is_last = batch == length
-            if batch % window == 0 or is_last:
-                for name, group in zip(names, groups, strict=True):
-                    result.learning_rates[name].append(float(group["lr"]))
-                for optimizer in found.optimizers:
-                    optimizer.step(_no_loss)  # torch warns of a scheduler that steps before its optimizer
-                step += 1
-                schedulers.advance(schedulers.step, step)
-            if is_last:
-                schedulers.advance(schedulers.epoch, epoch + 1)
-            if validates and _validates(trainer, epoch, batch, step, length, is_last):
-                result.validations.append(step)
-            if is_last:
-                epoch, batch = epoch + 1, 0
+        with isolated_random_state():
+            if datamodule is not None:
+                datamodule.trainer = trainer
+                datamodule.prepare_data()
+                datamodule.setup("fit")
+            model.setup("fit")
+            model.configure_model()
+            loader = load_train(trainer)
+            has_validation = is_overridden("validation_step", model, Module) and trainer.limit_val_batches != 0
+            validates = has_validation and bool(load_validation(trainer, model))
+            found = read_optimizers(model.configure_optimizers(), f"{type(model).__name__}.configure_optimizers")
+            result = _totals(trainer, loader.length, horizon)
+            for parameter in model.parameters():
+                parameter.grad = None  # so that no step changes anything
+            _simulate(trainer, model, found, validates, result)
         return result
     finally:
         for parameter, gradient in gradients:
@@ -211,24 +182,68 @@ def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: Data
         trainer.reset()
 
 
+def _totals(trainer: Trainer, length: int | float, horizon: int) -> Plan:
+    per_epoch = length if length == INFINITE else -(-int(length) // trainer.accumulate_grad_batches)
+    epochs: int | float = INFINITE if trainer.max_epochs == -1 else trainer.max_epochs
+    if trainer.max_epochs_given is None and trainer.max_steps == -1 and trainer.max_time is None:
+        epochs = 1000
+    steps = per_epoch * epochs if per_epoch and epochs else 0
+    if trainer.max_steps != -1:
+        steps = min(steps, trainer.max_steps)
+        epochs = min(epochs, -(-int(steps) // int(per_epoch))) if per_epoch not in (0, INFINITE) else epochs
+    return Plan(length, per_epoch, epochs, steps, horizon=int(min(steps, horizon)))
+
+
+def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: bool, result: Plan) -> None:
+    """Goes through the batches of a fit as the loop does, with optimizers that have no gradients."""
+    length, window = result.batches_per_epoch, trainer.accumulate_grad_batches
+    interval = validation_interval(trainer, length)
+    # What they monitor cannot be known; that of a plateau decides whether it steps, that of others is not used.
+    known = [replace(config, monitor=None) for config in found.schedulers if not config.reduce_on_plateau]
+    steps = [0] * len(found.optimizers)
+    schedulers = Schedulers(known, model, {}, steps)
+    cycle = [index for index, frequency in enumerate(found.frequencies) for _ in range(frequency)]
+    names = [
+        f"{type(optimizer).__name__}{f'-{i}' if i else ''}{f'/pg{j + 1}' if len(optimizer.param_groups) > 1 else ''}"
+        for i, optimizer in enumerate(found.optimizers)
+        for j in range(len(optimizer.param_groups))
+    ]
+    groups = [group for optimizer in found.optimizers for group in optimizer.param_groups]
+    result.learning_rates = {name: [] for name in names}
+    step = epoch = batch = total = validated_at = validations = 0
+    while step < result.horizon:
+        batch, total = batch + 1, total + 1
+        is_last = batch == length
+        if batch % window == 0 or is_last:
+            for name, group in zip(names, groups, strict=True):
+                result.learning_rates[name].append(float(group["lr"]))
+            active = [cycle[step % len(cycle)]] if cycle else list(range(len(steps)))
+            for index in active:
+                found.optimizers[index].step(_no_loss)  # torch warns of a scheduler that steps before its optimizer
+                steps[index] += 1
+            step += 1
+            schedulers.advance_steps(active)
+        if is_last:
+            schedulers.advance(schedulers.epoch, epoch + 1)
+        every, due = trainer.check_val_every_n_epoch, False
+        if not validates or (every is not None and (epoch + 1) % every) or trainer.val_check_seconds is not None:
+            pass  # what goes by the clock a plan does not know
+        elif trainer.val_check_steps is not None:
+            due = step % trainer.val_check_steps == 0 and step != validated_at
+        elif interval == INFINITE:
+            due = is_last
+        else:
+            due = (total if every is None else batch) % interval == 0
+        if due:
+            result.validations.append(step)
+            validated_at, validations = step, validations + 1
+            schedulers.advance(schedulers.validation, validations)
+        if is_last:
+            epoch, batch = epoch + 1, 0
+
+
 def _no_loss() -> float:
     return 0.0
-
-
-def _validates(trainer: Trainer, epoch: int, batch: int, step: int, length: int | float, is_last: bool) -> bool:
-    every = trainer.check_val_every_n_epoch
-    if every is not None and (epoch + 1) % every:
-        return False
-    if trainer.val_check_seconds is not None:
-        return False  # by the clock, which a plan does not know
-    if trainer.val_check_steps is not None:
-        return step % trainer.val_check_steps == 0
-    interval = trainer.val_check_interval
-    if interval == 1.0 and not isinstance(interval, int):
-        return is_last
-    count = interval if isinstance(interval, int) else max(1, int(length * interval))
-    total = batch if every is not None else epoch * int(length) + batch
-    return total % count == 0
 
 
 def _number(value: int | float) -> str:

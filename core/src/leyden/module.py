@@ -200,7 +200,9 @@ class Module(HyperparametersMixin, nn.Module):
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
         """Records each item as :meth:`log` does, with the same options; a torchmetrics MetricCollection is such a dict."""
         # A collection's items are copies unless it is asked for the metrics themselves, which are reset at the epoch's end.
-        items: Any = dictionary.items(copy_state=False) if is_metric(dictionary) else dictionary.items()  # type: ignore[call-arg]
+        # A dict is asked for first: torch.compile cannot trace the question whether it is a metric.
+        plain = isinstance(dictionary, dict) or not is_metric(dictionary)
+        items: Any = dictionary.items() if plain else dictionary.items(copy_state=False)  # type: ignore[call-arg]
         for name, value in items:
             self.log(name, value, **options)
 

@@ -36,7 +36,10 @@ class Profiler(Component):
         return function
 
     def wrap_iterator(self, iterator: Iterator[T], action: str) -> Iterator[T]:
-        """Returns the iterator to use in place of ``iterator``, each of whose steps is an ``action``; called once an epoch."""
+        """Returns the iterator to use in place of ``iterator``, each of whose steps is an ``action``.
+
+        Called once an epoch; core's items are pairs of a batch and whether it is the last.
+        """
         fetch = iterator.__next__
         wrapped = self.wrap(fetch, action)
         return iterator if wrapped is fetch else iter(wrapped, object())  # ends when it raises StopIteration

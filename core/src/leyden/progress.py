@@ -25,6 +25,9 @@ class Progress:
     optimizer_steps: list[int] = field(default_factory=list)
     """Steps of each optimizer."""
 
+    turns: int = 0
+    """Turns that optimizers with frequencies have had, and so whose turn is next."""
+
     skipped_steps: int = 0
     """Steps that a gradient scaler skipped because gradients overflowed."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leyden.data.loaders import Loader
+    from leyden.loops.fit import FitLoop
 
 
 class RunState:
@@ -34,6 +35,8 @@ class RunState:
         """Whether Ctrl-C was pressed; the loops stop after the running batch."""
         self.interrupted = False
         """Whether Ctrl-C ended the last fit."""
+        self.running_batch: tuple[Any, int] | None = None
+        """The batch that ``Trainer.batches`` gave out last, and its index, while its user trains on it."""
         self.is_last_batch = False
         self.num_training_batches: int | float = 0
         self.num_val_batches: list[int | float] = []
@@ -48,5 +51,7 @@ class RunState:
         self.given_train: Any = None
         """The training loaders given to ``fit``, and below the validation loaders."""
         self.given_val: Any = None
+        self.fit_loop: FitLoop | None = None
+        """The loop of the running fit."""
         self.train_step: Any = None
         """How this run trains on one batch."""

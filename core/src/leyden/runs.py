@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from leyden.callback import Callback
@@ -9,9 +10,12 @@ from leyden.checkpoint.load import restore_callbacks, restore_training, restore_
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.interrupts import deferred_interrupt
+from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.fit import FitLoop, make_step
+from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
+from leyden.loops.several_step import TurnsStep
 from leyden.messages import announce
 from leyden.metrics.history import History
 from leyden.module import Module, is_overridden
@@ -29,27 +33,55 @@ _DEFAULT_EPOCHS = 1000
 def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> History:
     """Trains; ``train`` and ``val`` are the loaders the user gave, if any."""
     with session(trainer, "fit", module, datamodule):
-        trainer.given_train, trainer.given_val = train, val
-        trainer.training = True
-        _default_limits(trainer)
-        checkpoint = _set_up(trainer, "fit", module, ckpt_path)
-        _configure_optimizers(trainer, module)
-        trainer.bus.hook.on_fit_start(trainer=trainer, module=module)
-        _introduce_to_loggers(trainer, module)
-        if checkpoint is not None:
-            restore_training(trainer, checkpoint)
-        trainer.train_step = make_step(trainer, module)
-        validation = _sanity_check(trainer, module, checkpoint is not None)
-        loader = trainer.train_loader or load_train(trainer)
-        for callback in trainer.callbacks:
-            if isinstance(callback, Callback):
-                callback.validate_run(trainer, module)
-        schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics)
-        module.zero_grad()
-        _set_train_mode(module)
+        loop = _fit_loop(trainer, module, ckpt_path, train, val)
         with deferred_interrupt(trainer):
-            FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers).run()
+            loop.run()
     return trainer.history
+
+
+def batches(
+    trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any
+) -> Iterator[Any]:
+    """As :func:`fit`, but the caller trains on each batch."""
+    with session(trainer, "fit", module, datamodule):
+        loop = _fit_loop(trainer, module, ckpt_path, train, val)
+        step = trainer.train_step
+        if isinstance(step, ClosureStep | TurnsStep):
+            raise ValueError(
+                f"trainer.batches() runs one forward and backward a batch, but {type(module).__name__}'s optimizers "
+                f"evaluate the loss themselves or take turns; use fit()"
+            )
+        for batch, batch_idx, is_last in loop.batches():
+            if trainer.accumulate_grad_batches > 1:
+                step.begin(is_last)
+            trainer.running_batch = (batch, batch_idx)
+            yield batch
+            trainer.running_batch = None
+            if isinstance(step, ManualStep):
+                loop.stepped = step.update()
+
+
+def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val: Any) -> FitLoop:
+    trainer.given_train, trainer.given_val = train, val
+    trainer.training = True
+    _default_limits(trainer)
+    checkpoint = _set_up(trainer, "fit", module, ckpt_path)
+    _configure_optimizers(trainer, module)
+    trainer.bus.hook.on_fit_start(trainer=trainer, module=module)
+    _introduce_to_loggers(trainer, module)
+    if checkpoint is not None:
+        restore_training(trainer, checkpoint)
+    trainer.train_step = make_step(trainer, module)
+    validation = _sanity_check(trainer, module, checkpoint is not None)
+    loader = trainer.train_loader or load_train(trainer)
+    for callback in trainer.callbacks:
+        if isinstance(callback, Callback):
+            callback.validate_run(trainer, module)
+    schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics, trainer.progress.optimizer_steps)
+    module.zero_grad()
+    _set_train_mode(module)
+    trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
+    return trainer.fit_loop
 
 
 def _set_train_mode(module: Module) -> None:

@@ -32,6 +32,8 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
         try:
             trainer.strategy.setup_environment()
             yield
+        except GeneratorExit:
+            raise  # whoever reads Trainer.batches() has had enough
         except BaseException as raised:
             error = raised
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +21,7 @@ from leyden.environment import ClusterEnvironment
 from leyden.interrupts import in_notebook
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
+from leyden.loops.step import TrainStep
 from leyden.messages import announce, nearest, shown, table
 from leyden.metrics.history import History
 from leyden.metrics.store import Metrics
@@ -307,6 +308,52 @@ class Trainer(Settings, RunState):
             self.interrupted = True
             return self.history
         return history
+
+    def batches(
+        self,
+        model: Module,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        ckpt_path: str | os.PathLike[str] | None = None,
+    ) -> Iterator[Any]:
+        """A fit whose training of a batch is yours: ``for batch in trainer.batches(module): ... trainer.step(loss)``.
+
+        Everything else is as in :meth:`fit`: hooks, logging, validation, checkpoints, limits. Leaving the ``for`` early ends
+        the run. ``training_step`` is not called; with manual optimization, step the optimizers yourself.
+
+        Args:
+            model: the module.
+            train_dataloaders: as for ``fit``.
+            val_dataloaders: as for ``fit``.
+            datamodule: as for ``fit``.
+            ckpt_path: as for ``fit``.
+
+        Yields:
+            Each batch, on its device.
+        """
+        if isinstance(train_dataloaders, DataModule):
+            train_dataloaders, datamodule = None, train_dataloaders
+        _check_module(model, "batches")
+        _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
+        self.progress, self.history = Progress(), History()
+        if self.strategy.world_size > 1:
+            raise ValueError("trainer.batches() runs in one process; use fit() with several")
+        return runs.batches(self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
+
+    def step(self, loss: Any) -> None:
+        """Inside :meth:`batches`: backward on the loss of the running batch, and the optimizer step when one is due.
+
+        Args:
+            loss: what ``training_step`` would return.
+
+        Raises:
+            RuntimeError: no batch of ``batches()`` is running, or optimization is manual.
+        """
+        if self.running_batch is None or self.fit_loop is None or not isinstance(self.train_step, TrainStep):
+            raise RuntimeError("trainer.step(loss) works inside `for batch in trainer.batches(...)`, in automatic optimization")
+        self.fit_loop.outputs = self.train_step.backward_from(loss, *self.running_batch)
+        self.fit_loop.stepped = self.train_step.update()
 
     def validate(
         self,
@@ -630,8 +677,8 @@ def _check_module(module: Any, stage: str) -> None:
         elif isinstance(module, type) and issubclass(module, Module):
             hint = f"; it is a class: pass an object, {module.__name__}(...)"
         raise TypeError(f"{stage}() expected a leyden.Module, got {shown(module)}{hint}")
-    needed = [_STEPS[stage]] if stage != "predict" else []
-    if stage == "fit":
+    needed = [_STEPS[stage]] if stage not in ("predict", "batches") else []
+    if stage in ("fit", "batches"):
         needed.append("configure_optimizers")
     if stage == "predict" and not is_overridden("predict_step", module, Module) and not is_overridden("forward", module, Module):
         needed.append("predict_step")

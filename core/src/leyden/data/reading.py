@@ -34,7 +34,7 @@ class Reader:
             done: batches to pass over first.
         """
         self.where = where
-        self.transfer = transfer
+        self.transfer: Callable[[Any, int], Any] | None
         self.dataloader_idx = dataloader_idx
         self.number = 0
         """The index of the next batch."""
@@ -42,8 +42,10 @@ class Reader:
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
         self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
         self.iterator = iter(iterable)
-        while self.number < done and self._next() is not _END:
+        self.transfer = None
+        while self.number < done and self.read() is not _END:
             pass
+        self.transfer = transfer
 
     def read(self) -> Any:
         """The next batch, or :data:`_END`.
@@ -51,32 +53,33 @@ class Reader:
         Raises:
             RuntimeError: the data set, the collate function or the sampler raised StopIteration.
         """
-        batch = self._next()
-        if self.transfer is None or batch is _END:
-            return batch
-        return self.transfer(batch, self.dataloader_idx)
-
-    def _next(self) -> Any:
-        watch = self.watch
-        if watch is not None:
-            watch.since = time.monotonic()
+        if self.watch is not None:
+            self.watch.since = time.monotonic()
         try:
             batch = next(self.iterator)
         except StopIteration as stop:
-            if self.indexed and not _is_an_end(stop):
-                raise RuntimeError(
-                    f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch "
-                    f"without a word, so raise another error in the data set or the collate function"
-                ) from stop
+            self.ended(stop)
             return _END
         except Exception as error:
-            add_note(error, f"while reading batch {self.number} of {self.where}{_hint(error)}")
+            self.failed(error)
             raise
         finally:
-            if watch is not None:
-                watch.since = None
+            if self.watch is not None:
+                self.watch.since = None
         self.number += 1
-        return batch
+        return batch if self.transfer is None else self.transfer(batch, self.dataloader_idx)
+
+    def ended(self, stop: StopIteration) -> None:
+        """Refuses an end that is a mistake."""
+        if self.indexed and not _is_an_end(stop):
+            raise RuntimeError(
+                f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch without "
+                f"a word, so raise another error in the data set or the collate function"
+            ) from stop
+
+    def failed(self, error: Exception) -> None:
+        """Says in an error which batch it was."""
+        add_note(error, f"while reading batch {self.number} of {self.where}{_hint(error)}")
 
     def close(self) -> None:
         """Stops watching."""
@@ -86,15 +89,28 @@ class Reader:
 
 def counted(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
     """Pairs of a batch and whether it is the last of ``length``; nothing is read ahead."""
-    index = 0
-    read = reader.read
+    first = reader.number
+    iterator, number = reader.iterator, first
+    plain = reader.watch is None and reader.transfer is None
     try:
-        while index < length:
-            batch = read()
-            if batch is _END:
-                return
-            index += 1
-            yield batch, index == length
+        while number - first < length:
+            if plain:  # Reader.read in place, which this saves for each batch
+                try:
+                    batch = next(iterator)
+                except StopIteration as stop:
+                    reader.number = number
+                    reader.ended(stop)
+                    return
+                except Exception as error:
+                    reader.number = number
+                    reader.failed(error)
+                    raise
+            else:
+                batch = reader.read()
+                if batch is _END:
+                    return
+            number += 1
+            yield batch, number - first == length
             del batch  # freed before the next one is read
     finally:
         reader.close()

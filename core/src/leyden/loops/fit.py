@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from leyden.data.loaders import INFINITE, Loader, set_epoch
 from leyden.data.source import batches, bind_transfer
@@ -74,24 +75,50 @@ class FitLoop:
         self.progress = trainer.progress
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
-        self.validate_every = self._validation_interval()
+        self.validate_every = validation_interval(trainer, loader.length)
+        self.validates_inside = (
+            self.validate_every != INFINITE or trainer.val_check_seconds is not None or trainer.val_check_steps is not None
+        )
+        """Whether validation can be due before the end of an epoch."""
         self.last_validation = time.monotonic()
         self.validated_at = 0
         self.epoch_validations = 0
         self.warned_length = False
+        self.outputs: Any = None
+        """What training on the running batch left for ``on_train_batch_end``."""
+        self.stepped = False
+        """Whether training on the running batch updated parameters."""
         self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
         for part, name, action in ((self, "_validate", "[Loop]validation"), (schedulers, "advance", "[Step]schedulers")):
             trainer.profiler.wrap_method(part, name, action)
 
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
+        forward_backward, update = self.step.forward_backward, self.step.update
+        source = self.batches()
+        try:
+            for batch, batch_idx, is_last in source:
+                self.outputs = forward_backward(batch, batch_idx, is_last)
+                self.stepped = update()
+                del batch  # freed before the next one is read
+        finally:
+            source.close()  # ends the loader's workers now, not when a traceback is forgotten
+
+    def batches(self) -> Generator[tuple[Any, int, bool], None, None]:
+        """Everything of a fit but the training of a batch, which whoever reads this does before asking for the next.
+
+        They leave what hooks are to see in ``outputs``, and in ``stepped`` whether parameters were updated.
+
+        Yields:
+            A batch on its device, its index in the epoch, and whether the epoch ends with it.
+        """
         trainer, module, progress = self.trainer, self.module, self.progress
         hook = trainer.bus.hook
         trainer.metrics.enter(TRAIN_EPOCH)
         hook.on_train_start(trainer=trainer, module=module)
         while not self._done():
             set_epoch(self.loader.iterable, progress.epoch)
-            self._run_epoch()
+            yield from self._epoch()
             self._end_epoch()
             self._reload()
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
@@ -100,15 +127,14 @@ class FitLoop:
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
 
-    def _run_epoch(self) -> None:
+    def _epoch(self) -> Iterator[tuple[Any, int, bool]]:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
         calls, device = trainer.bus.calls, trainer.strategy.device
         batch_idx, skipped = progress.batch, False
         if not batch_idx:
             metrics.enter(TRAIN_EPOCH)
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
-        forward_backward, update, schedulers = step.forward_backward, step.update, self.schedulers
-        log_every, every_step, is_last = trainer.log_every_n_steps, schedulers.step, batch_idx >= self.loader.length
+        schedulers, log_every, is_last = self.schedulers, trainer.log_every_n_steps, batch_idx >= self.loader.length
         metrics.enter(TRAIN_BATCH)
 
         fetched = batches(self.loader, self.transfer, device, done=batch_idx)
@@ -121,23 +147,25 @@ class FitLoop:
                 break
             trainer.is_last_batch = is_last
 
-            outputs = forward_backward(batch, batch_idx, is_last)
-            stepped = update()
-            if stepped and every_step:
-                schedulers.advance_steps(progress.optimizer_steps, step.active if trainer.optimizer_frequencies else [])
-            if is_last and schedulers.epoch and progress.global_step:  # not before the first step was taken
+            self.outputs, self.stepped = None, False
+            yield batch, batch_idx, is_last
+            stepped = self.stepped
+            if stepped and schedulers.step:
+                schedulers.advance_steps(step.stepped_optimizers)
+            if is_last and schedulers.epoch:
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
             progress.batch = batch_idx = batch_idx + 1
             progress.total_batches += 1
 
             for hook in calls.on_train_batch_end:
-                hook(trainer, module, outputs, batch, batch_idx - 1)
+                hook(trainer, module, self.outputs, batch, batch_idx - 1)
             if stepped and log_every and progress.global_step % log_every == 0:
                 self.log_record(metrics.step_record())
-            del batch, outputs  # freed before the next batch is read
-            metrics.batch = None
+            del batch  # freed before the next one is read
+            metrics.batch = self.outputs = None
 
-            if self.validation is not None and self._validation_due(is_last):
+            may_validate = is_last or self.validates_inside or trainer.should_stop
+            if may_validate and self.validation is not None and self._validation_due(is_last):
                 self._validate()
             if stepped and schedulers.step_plateau:
                 schedulers.advance(schedulers.step_plateau, progress.global_step)
@@ -147,10 +175,12 @@ class FitLoop:
             if may_stop and self._stop_inside_epoch():
                 break
         metrics.batch = None
-        if not is_last and not skipped and not self._stop_inside_epoch():
+        if (is_last and not skipped) or self._stop_inside_epoch():
+            return
+        if step.flush() and schedulers.step:  # a window that no last batch completed
+            schedulers.advance_steps(step.stepped_optimizers)
+        if not skipped:
             self._ended_early(batch_idx)
-        if step.window:
-            step.flush()
 
     def _end_epoch(self) -> None:
         trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
@@ -225,28 +255,6 @@ class FitLoop:
 
     # ---- validation ----
 
-    def _validation_interval(self) -> int | float:
-        """Batches between validations; infinite for once at the end of an epoch, or by time."""
-        trainer = self.trainer
-        interval = trainer.val_check_interval
-        if trainer.val_check_seconds is not None or trainer.val_check_steps is not None:
-            return INFINITE
-        if isinstance(interval, int):
-            if trainer.check_val_every_n_epoch is not None and interval > self.loader.length:
-                raise ValueError(
-                    f"val_check_interval={interval} is more than the {int(self.loader.length)} batches of an epoch; "
-                    f"use at most {int(self.loader.length)}, or check_val_every_n_epoch=None to count across epochs"
-                )
-            return interval
-        if interval == 1.0:
-            return INFINITE
-        if self.loader.length == INFINITE:
-            raise ValueError(
-                f"val_check_interval={interval} is a fraction, but the training loader does not say how many batches it has; "
-                f"pass a whole number of batches, or 1.0 for the end of each epoch"
-            )
-        return max(1, int(self.loader.length * interval))
-
     def _validation_due(self, is_last: bool) -> bool:
         trainer, progress, every = self.trainer, self.progress, self.validate_every
         across_epochs = trainer.check_val_every_n_epoch is None
@@ -277,3 +285,33 @@ class FitLoop:
         if self.schedulers.validation:
             self.schedulers.advance(self.schedulers.validation, self.epoch_validations)
         metrics.enter(TRAIN_BATCH)
+
+
+def validation_interval(trainer: Trainer, length: int | float) -> int | float:
+    """Batches between validations; infinite for once at the end of an epoch, by optimizer steps, or by time.
+
+    Args:
+        trainer: the run.
+        length: the batches of an epoch, infinite if unknown.
+
+    Raises:
+        ValueError: the interval does not fit the length.
+    """
+    interval = trainer.val_check_interval
+    if trainer.val_check_seconds is not None or trainer.val_check_steps is not None:
+        return INFINITE
+    if isinstance(interval, int):
+        if trainer.check_val_every_n_epoch is not None and interval > length:
+            raise ValueError(
+                f"val_check_interval={interval} is more than the {int(length)} batches of an epoch; "
+                f"use at most {int(length)}, or check_val_every_n_epoch=None to count across epochs"
+            )
+        return interval
+    if interval == 1.0:
+        return INFINITE
+    if length == INFINITE:
+        raise ValueError(
+            f"val_check_interval={interval} is a fraction, but the training loader does not say how many batches it has; "
+            f"pass a whole number of batches, or 1.0 for the end of each epoch"
+        )
+    return max(1, int(length * interval))

@@ -67,18 +67,14 @@ class ManualStep:
         """Batches of the running accumulation window that are done."""
         self.due = True
         """Whether the running batch completes its window."""
+        self.stepped_optimizers: list[int] = []
+        """No scheduler is stepped by the loop."""
         self._updated: bool | None = None
-
-    @property
-    def active(self) -> list[int]:
-        """The indices of the optimizers that may step on the running batch."""
-        return list(range(len(self.optimizers)))
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Runs ``training_step`` on one batch; returns what it returned as a mapping, a loss detached."""
-        self.due = is_last or self.window + 1 >= self.accumulated
         if self.accumulated > 1:
-            self.trainer.strategy.synchronize_gradients(self.module, self.due)
+            self.begin(is_last)
         output = self.training_step(batch, batch_idx)
         if output is None:
             return None
@@ -91,6 +87,11 @@ class ManualStep:
             f"{type(self.module).__name__}.training_step returned {shown(output)}; "
             f"in manual optimization expected a tensor, a dict or None"
         )
+
+    def begin(self, is_last: bool) -> None:
+        """Notes whether the batch that is about to be trained on completes its window."""
+        self.due = is_last or self.window + 1 >= self.accumulated
+        self.trainer.strategy.synchronize_gradients(self.module, self.due)
 
     def update(self) -> bool:
         """Counts the step, if any optimizer took one."""

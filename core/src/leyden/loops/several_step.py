@@ -34,7 +34,7 @@ class TurnsStep:
         for step in self.steps:
             step.counts = False
         self.cycle = [index for index, frequency in enumerate(frequencies) for _ in range(frequency)]
-        self.updated = False
+        self.stepped_optimizers: list[int] = []
         self.skipped = False
 
     @property
@@ -47,18 +47,20 @@ class TurnsStep:
         """The indices of the optimizers whose turn the running batch is."""
         if not self.cycle:
             return list(range(len(self.steps)))
-        windows = self.progress.total_batches // self.trainer.accumulate_grad_batches
-        return [self.cycle[windows % len(self.cycle)]]
+        return [self.cycle[self.progress.turns % len(self.cycle)]]
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> Any:
         """Gives each active optimizer its turn; returns what each turn's ``training_step`` returned, alone if there is one."""
         outputs: list[Any] = []
-        self.updated = self.skipped = False
-        for index in self.active:
+        self.stepped_optimizers, self.skipped = [], False
+        active = self.active
+        for index in active:
             step = self.steps[index]
+            step.skipped = False
             with self.module.toggled_optimizer(self.trainer.optimizers[index]):
                 outputs.append(step.forward_backward(batch, batch_idx, is_last))
-                self._note(step, step.update())
+                self._note(index, step.update())
+        self.progress.turns += any(self.steps[index].due for index in active)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def update(self) -> bool:
@@ -67,46 +69,47 @@ class TurnsStep:
 
     def flush(self) -> bool:
         """Steps windows that an epoch's end left incomplete."""
-        self.updated = self.skipped = False
-        for step in self.steps:
+        self.stepped_optimizers, self.skipped = [], False
+        for index, step in enumerate(self.steps):
             if step.window:
-                self._note(step, step.flush())
+                self._note(index, step.flush())
+                self.progress.turns += 1
         return self._count()
 
-    def _note(self, step: TrainStep, updated: bool) -> None:
-        self.updated |= updated
-        self.skipped |= step.due and not updated
+    def _note(self, index: int, updated: bool) -> None:
+        if updated:
+            self.stepped_optimizers.append(index)
+        self.skipped |= self.steps[index].skipped
 
     def _count(self) -> bool:
-        if self.updated:
+        updated = bool(self.stepped_optimizers)
+        if updated:
             self.progress.global_step += 1
         elif self.skipped:
             self.progress.skipped_steps += 1
-        return self.updated
+        return updated
 
 
 class TogetherStep(TrainStep):
     """One forward and backward for all optimizers, where ``training_step`` takes no ``optimizer_idx``; then each one steps."""
 
-    def zero_grad(self, batch_idx: int) -> None:
-        """Clears the gradients of every optimizer, with its hooks."""
-        for optimizer in self.trainer.optimizers:
-            self.zero_grad_of(optimizer, batch_idx)
+    def __init__(self, trainer: Trainer, module: Module) -> None:
+        super().__init__(trainer, module)
+        self.optimizers = trainer.optimizers
 
     def update(self) -> bool:
         """Steps every optimizer if the window is complete; one training step, however many optimizers."""
         if not self.due or not self.window:
             return False
-        updated = []
+        self.stepped_optimizers = []
         for optimizer in self.trainer.optimizers:
             self.before_step(optimizer)
         for index, optimizer in enumerate(self.trainer.optimizers):
-            updated.append(self.step_optimizer(optimizer))
-            if updated[-1]:
+            if self.step_optimizer(optimizer):
+                self.stepped_optimizers.append(index)
                 self.progress.optimizer_steps[index] += 1
         self.window = 0
-        if any(updated):
-            self.progress.global_step += 1
-        else:
-            self.progress.skipped_steps += 1
-        return any(updated)
+        updated = bool(self.stepped_optimizers)
+        self.progress.global_step += updated
+        self.progress.skipped_steps += not updated
+        return updated

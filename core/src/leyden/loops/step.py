@@ -12,6 +12,7 @@ from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.loops.signature import bind_step
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
+from leyden.precision import Precision
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -40,7 +41,9 @@ class TrainStep:
         self.progress = trainer.progress
         self.precision = trainer.precision
         self.index = optimizer_idx or 0
-        self.optimizer: Optimizer | None = trainer.optimizers[self.index] if trainer.optimizers else None
+        self.optimizers: list[Optimizer] = trainer.optimizers[self.index : self.index + 1]
+        """The optimizers whose gradients this clears and which it steps: one, or none."""
+        self.optimizer: Optimizer | None = self.optimizers[0] if self.optimizers else None
         self.training_step = bind_step(trainer, module, "training_step", optimizer_idx=optimizer_idx)
         self.accumulated = trainer.accumulate_grad_batches
         """Batches in a full accumulation window."""
@@ -50,8 +53,12 @@ class TrainStep:
         """Samples in the running window so far, where batches are accumulated."""
         self.first: float = 1
         """Samples in the first batch of the running window."""
-        self.due = False
+        self.due = True
         """Whether the running batch completes its window."""
+        self.skipped = False
+        """Whether the precision skipped the step of the running batch."""
+        self.stepped_optimizers = [self.index]
+        """The indices of the optimizers that took the last step."""
         self.counts = True
         """Whether a step is a training step; with several optimizers that take turns, the whole batch is one."""
         self.needs_loss = False
@@ -66,12 +73,10 @@ class TrainStep:
         self.step_optimizer: Callable[..., bool] = wrap(trainer.precision.step, "[Step]optimizer_step")
         trainer.profiler.wrap_method(self, "zero_grad", "[Step]zero_grad")
         self.overrides_zero_grad = is_overridden("optimizer_zero_grad", module, Module)
+        self.unscales = is_overridden("unscale", trainer.precision, Precision)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
-
-    @property
-    def active(self) -> list[int]:
-        """The indices of the optimizers that step on the running batch."""
-        return list(range(len(self.trainer.optimizers)))
+        self.prepares = self.unscales or self.clips or self.accumulated > 1
+        """Whether :meth:`before_step` has anything to do but call hooks."""
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Adds the gradients of one batch.
@@ -85,12 +90,18 @@ class TrainStep:
             The mapping that ``training_step`` returned, its loss detached, or ``{"loss": loss}``; None if that was None. An empty
             mapping if no hook will see it.
         """
-        trainer, module, calls = self.trainer, self.module, self.calls
-        self.due = is_last or self.window + 1 >= self.accumulated
         if self.accumulated > 1:
-            trainer.strategy.synchronize_gradients(module, self.due)
+            self.begin(is_last)
+        return self.backward_from(self.training_step(batch, batch_idx), batch, batch_idx)
 
-        output = self.training_step(batch, batch_idx)
+    def begin(self, is_last: bool) -> None:
+        """Notes whether the batch that is about to be trained on completes its window, where batches are accumulated."""
+        self.due = is_last or self.window + 1 >= self.accumulated
+        self.trainer.strategy.synchronize_gradients(self.module, self.due)
+
+    def backward_from(self, output: Any, batch: Any, batch_idx: int) -> dict[str, Any] | None:
+        """Adds the gradients of what ``training_step`` returned; see :meth:`forward_backward`."""
+        trainer, module, calls = self.trainer, self.module, self.calls
         loss = output if output.__class__ is Tensor else loss_of(output, module)
         if loss is None:
             return None
@@ -116,17 +127,13 @@ class TrainStep:
 
     def zero_grad(self, batch_idx: int) -> None:
         """Clears the gradients of the last step, at the first batch of a window."""
-        if self.optimizer is not None:
-            self.zero_grad_of(self.optimizer, batch_idx)
-
-    def zero_grad_of(self, optimizer: Optimizer, batch_idx: int) -> None:
-        """Clears one optimizer's gradients, with its hooks."""
-        for hook in self.calls.on_before_zero_grad:
-            hook(self.trainer, self.module, optimizer)
-        if self.overrides_zero_grad:
-            self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, optimizer)
-        else:
-            optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for hook in self.calls.on_before_zero_grad:
+                hook(self.trainer, self.module, optimizer)
+            if self.overrides_zero_grad:
+                self.module.optimizer_zero_grad(self.progress.epoch, batch_idx, optimizer)
+            else:
+                optimizer.zero_grad()
 
     def update(self) -> bool:
         """Steps the optimizer if the window is complete; called after every batch.
@@ -138,7 +145,8 @@ class TrainStep:
             return False
         updated = True
         if self.optimizer is not None:
-            self.before_step(self.optimizer)
+            if self.prepares or self.calls.on_before_optimizer_step:
+                self.before_step(self.optimizer)
             updated = self.step_optimizer(self.optimizer)
         return self.stepped(updated)
 
@@ -150,7 +158,8 @@ class TrainStep:
     def before_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients of a window those of its mean loss, unscaled, shown to hooks and clipped, in this order."""
         trainer, module = self.trainer, self.module
-        self.precision.unscale(optimizer)
+        if self.unscales:
+            self.precision.unscale(optimizer)
         if self.accumulated > 1 and self.samples != self.first * self.accumulated:
             scale_gradients(optimizer, self.first * self.accumulated / self.samples)
         for hook in self.calls.on_before_optimizer_step:
@@ -181,6 +190,7 @@ class TrainStep:
     def stepped(self, updated: bool) -> bool:
         """Counts a step that was taken or that the precision skipped."""
         self.window = 0
+        self.skipped = not updated
         if updated and self.optimizer is not None:
             self.progress.optimizer_steps[self.index] += 1
         if self.counts:

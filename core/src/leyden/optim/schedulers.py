@@ -13,11 +13,22 @@ from leyden.optim.configure import SchedulerConfig
 class Schedulers:
     """The schedulers of a run; each kind of moment has its own tuple, empty where there is none."""
 
-    def __init__(self, configs: Iterable[SchedulerConfig], module: Module, metrics: Mapping[str, Any]) -> None:
+    def __init__(
+        self, configs: Iterable[SchedulerConfig], module: Module, metrics: Mapping[str, Any], optimizer_steps: list[int]
+    ) -> None:
+        """Sorts the schedulers of a run.
+
+        Args:
+            configs: what ``configure_optimizers`` returned.
+            module: steps them, by its ``lr_scheduler_step``.
+            metrics: the latest values, for those that monitor one.
+            optimizer_steps: the steps of each optimizer, as the run goes on.
+        """
         # In manual optimization the user steps schedulers as well as optimizers.
         configs = list(configs) if module.automatic_optimization else []
         self._module = module
         self._metrics = metrics
+        self._optimizer_steps = optimizer_steps
         self.step = self._chosen(configs, "step", plateau=False)
         self.step_plateau = self._chosen(configs, "step", plateau=True)
         self.epoch = self._chosen(configs, "epoch", plateau=False)
@@ -28,11 +39,11 @@ class Schedulers:
     def _chosen(configs: list[SchedulerConfig], interval: str, *, plateau: bool) -> tuple[SchedulerConfig, ...]:
         return tuple(c for c in configs if c.interval == interval and c.reduce_on_plateau is plateau)
 
-    def advance_steps(self, optimizer_steps: list[int], stepped: list[int]) -> None:
+    def advance_steps(self, stepped: list[int]) -> None:
         """Steps the schedulers of interval ``"step"`` of the optimizers that just stepped, each by its own count of steps."""
         for config in self.step:
-            if not stepped or config.optimizer_idx in stepped:
-                self.advance((config,), optimizer_steps[config.optimizer_idx])
+            if config.optimizer_idx in stepped:
+                self.advance((config,), self._optimizer_steps[config.optimizer_idx])
 
     def advance(self, configs: tuple[SchedulerConfig, ...], count: int) -> None:
         """Steps those of ``configs`` that are due at the ``count``-th moment of their interval, from 1.
@@ -41,7 +52,7 @@ class Schedulers:
             ValueError: a strict scheduler's monitor was not logged.
         """
         for config in configs:
-            if count % config.frequency:
+            if count % config.frequency or not self._may_step(config):
                 continue
             if not config.reduce_on_plateau and config.monitor is None:
                 self._module.lr_scheduler_step(config.scheduler, None)
@@ -54,3 +65,8 @@ class Schedulers:
                     f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
                     f"{alternatives(config.monitor or '', self._metrics, 'logged')}"
                 )
+
+    def _may_step(self, config: SchedulerConfig) -> bool:
+        # torch warns of a scheduler that steps before its optimizer did; only those that go by a value may.
+        steps = self._optimizer_steps
+        return config.reduce_on_plateau or not steps or steps[config.optimizer_idx] > 0

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from leyden.messages import announce, did_you_mean, listed, shown, table
-from torch.profiler import ProfilerActivity, profile, record_function, schedule, supported_activities, tensorboard_trace_handler
+from torch.profiler import (
+    ProfilerAction,
+    ProfilerActivity,
+    profile,
+    record_function,
+    schedule,
+    supported_activities,
+    tensorboard_trace_handler,
+)
 
 from leyden_profilers.reporting import ReportingProfiler
 
@@ -24,6 +33,9 @@ _FETCHES = {
     "test": "[Data]test.fetch",
     "predict": "[Data]predict.fetch",
 }
+
+
+_IDLE = (ProfilerAction.NONE, ProfilerAction.RECORD_AND_SAVE)
 
 
 class PyTorchProfiler(ReportingProfiler):
@@ -91,7 +103,7 @@ class PyTorchProfiler(ReportingProfiler):
         self._actions: set[str] = set()
         self._profile: profile | None = None
         self._started = False
-        self._ahead = False  # whether a step began whose batch is still to come
+        self._at_end = False  # whether the last batch of an epoch was read
         self._text = ""
         self._traces_in = Path()
 
@@ -107,7 +119,7 @@ class PyTorchProfiler(ReportingProfiler):
     def begin(self, trainer: Trainer) -> None:
         """Prepares torch's profiler; it starts with the first batch."""
         self._text, self.traces = "", []
-        self._started = self._ahead = False
+        self._started = self._at_end = False
         self._traces_in = self.directory(trainer)
         self._profile = profile(
             activities=self.activities,
@@ -150,27 +162,31 @@ class PyTorchProfiler(ReportingProfiler):
         if action != _FETCHES.get(self.stage or ""):
             return fetching
 
-        def batch() -> T:
-            if self._ahead:
-                self._ahead = False  # the end of the last epoch has begun this step
+        def batch() -> Any:
+            if self._at_end:
+                self._at_end = False  # what follows the last batch belongs to its step
             else:
                 self._step()
-            try:
-                return next(fetching)
-            except StopIteration:
-                self._ahead = True
-                raise
+            pair: Any = next(fetching)
+            self._at_end = pair[1]
+            return pair
 
         return iter(batch, object())
 
     def _step(self) -> None:
         if self._profile is None:
             return
-        if self._started:
-            self._profile.step()
-        else:
+        running = self._profile
+        if not self._started:
             self._started = True
-            self._profile.start()
+            running.start()
+            return
+        following = running.schedule(running.step_num + 1)
+        begins = running.current_action in _IDLE and following is not ProfilerAction.NONE
+        self._profile = None  # one that failed, for instance to write a trace, cannot be stopped: torch crashes
+        with _no_word_about_cycles() if begins else nullcontext():
+            running.step()
+        self._profile = running
 
     # ---- the report ----
 
@@ -192,6 +208,14 @@ class PyTorchProfiler(ReportingProfiler):
             sort_by="self_device_time_total" if on_device else "self_cpu_time_total", row_limit=self.row_limit
         )
         return f"{table(rows, header)}\n\n{operations.strip()}"
+
+
+@contextmanager
+def _no_word_about_cycles() -> Iterator[None]:
+    # torch says once that a cycle's events are gone when the next begins; they are in the trace by then.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*Profiler clears events", UserWarning)
+        yield
 
 
 def _activities(chosen: Sequence[str] | None) -> list[ProfilerActivity]:

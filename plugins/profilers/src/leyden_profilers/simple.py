@@ -72,12 +72,17 @@ class SimpleProfiler(ReportingProfiler):
         super().__init__(dirpath, filename)
         self.records: dict[str, Record] = {}
         """What was measured, by action, in the order in which actions became known."""
+        self._cost = 0.0  # of measuring one action
         self._inner: list[float] = []  # for each action on the stack, the time in actions inside it
         self._forget()
 
     def begin(self, trainer: Trainer) -> None:
         """Forgets the last run."""
         self._forget()
+
+    def end(self, trainer: Trainer) -> None:
+        """Finds out what measuring cost."""
+        self._cost = self._measure_cost()
 
     def _forget(self) -> None:
         for record in self.records.values():
@@ -211,7 +216,7 @@ class SimpleProfiler(ReportingProfiler):
         for record in self.records.values():
             spent[record.kind] += record.own_in_steps
         rest = self.step_time - sum(spent.values())
-        measuring = min(rest, self.step_calls * self._cost())
+        measuring = min(rest, self.step_calls * self._cost)
         rows = {
             "bare step: batch, forward, backward, optimizer": spent["bare"],
             "hooks of the module, callbacks and plug-ins": spent["hooks"],
@@ -228,7 +233,7 @@ class SimpleProfiler(ReportingProfiler):
         ]
         return table(cells, [f"mean of {self.steps} training step(s)", "us", "share"])
 
-    def _cost(self) -> float:
+    def _measure_cost(self) -> float:
         """What measuring an action adds to the time around it, in seconds."""
         other = SimpleProfiler()
         record = Record("nothing")
