@@ -93,6 +93,23 @@ def test_a_second_run_starts_anew():
     assert [len(found) for found in writer.epochs] == [2, 2]
 
 
+def test_what_a_failed_run_left_is_not_written():
+    class Failing(TinyModule):
+        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+            if self.fails and batch_idx == 1:
+                raise RuntimeError("no more")
+            return super().predict_step(batch, batch_idx)
+
+    writer, module = Noting("epoch"), Failing()
+    trainer = Trainer(**QUIET, callbacks=writer)
+    module.fails = True
+    with pytest.raises(RuntimeError, match="no more"):
+        trainer.predict(module, loader())
+    module.fails = False
+    predictions = trainer.predict(module, loader())
+    assert equal(writer.epochs, [predictions])
+
+
 def test_nothing_is_kept_for_an_epoch_that_is_not_written():
     writer = Noting("batch")
     kept: list[Any] = []

@@ -211,7 +211,7 @@ class Run:
         self.stream.append((name, self.epoch, self.step, index))
 
 
-def as_it_should(s):  # noqa: C901  # one plain loop, so that it can be read from top to bottom
+def as_it_should(s):  # one plain loop, so that it can be read from top to bottom
     run = Run()
     say = run.say
     count = {"none": 0, "one": 1}.get(s.optimizers, 2)
@@ -393,9 +393,7 @@ def refused(s):
 def examples(draw):
     optimizers = draw(st.sampled_from(["one", "one", "together", "turns", "frequencies", "none"]))
     count = {"none": 0, "one": 1}.get(optimizers, 2)
-    scheduler = st.tuples(
-        st.integers(0, max(count - 1, 0)), st.sampled_from(["step", "epoch", "validation"]), st.integers(1, 3)
-    )
+    scheduler = st.tuples(st.integers(0, max(count - 1, 0)), st.sampled_from(["step", "epoch", "validation"]), st.integers(1, 3))
     # Of one optimizer's schedulers each has its own count, so they must come grouped by optimizer, as the module returns them.
     schedulers = sorted(draw(st.lists(scheduler, max_size=2)), key=lambda item: item[0]) if count else []
     max_steps = draw(st.sampled_from([-1, -1, 1, 2, 3, 5, 7]))

@@ -18,11 +18,16 @@ def inner() -> None:
     pass
 
 
+def after() -> None:
+    pass
+
+
 class Calling(TinyModule):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         outer()
         with self.trainer.profiler.profile("my block"):
             inner()
+        after()
         return super().training_step(batch, batch_idx)
 
 
@@ -36,7 +41,7 @@ def test_each_action_has_a_table_of_the_functions_it_calls(quiet, capsys):
     trainer.fit(Calling())
     profiles = trainer.profiler.profiles
     step = calls(pstats.Stats(profiles["[Module]Calling.training_step"]))
-    assert step == {"training_step": 4, "outer": 4, "inner": 4}
+    assert step == {"training_step": 4, "outer": 4, "inner": 4, "after": 4}
     assert calls(pstats.Stats(profiles["my block"])) == {"inner": 4}
     printed = capsys.readouterr().out
     assert "fit: [Module]Calling.training_step\n" in printed
@@ -47,7 +52,7 @@ def test_a_whole_run_has_one_table(quiet, capsys):
     trainer = quiet({"advanced": {"whole_run": True}})
     trainer.fit(Calling())
     assert list(trainer.profiler.profiles) == ["the whole run"]
-    assert calls(pstats.Stats(trainer.profiler.profiles["the whole run"])) == {"training_step": 4, "outer": 4, "inner": 8}
+    assert calls(pstats.Stats(trainer.profiler.profiles["the whole run"])) == {"training_step": 4, "outer": 4, "inner": 8, "after": 4}
     assert capsys.readouterr().out.startswith("fit: the whole run\n")
 
 

@@ -81,7 +81,6 @@ def compiled(trainer: Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         metrics = trainer.metrics
         assert isinstance(metrics, TracedMetrics)
-        metrics.pending.clear()  # a step that raised may have left something
         output = run(*args, **kwargs)
         metrics.take()
         return output

@@ -122,6 +122,7 @@ def _set_switches(trainer: Trainer, switches: ExitStack) -> None:
 def _end(trainer: Trainer, stage: str, module: Module, error: BaseException | None) -> BaseException | None:
     """Lets go of everything; errors on the way are notes of ``error``, or the result if there was none."""
     failed = _note(error, "strategy.teardown", trainer.strategy.teardown, module)
+    failed = _note(failed, "resetting the metrics", trainer.metrics.forget)
     if error is None and stage == "fit":
         failed = trainer.bus.guarded("on_fit_end", trainer, module, errors=failed)
     failed = trainer.bus.guarded("teardown", trainer, module, stage, errors=failed)

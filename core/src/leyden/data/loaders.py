@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from leyden.datamodule import DataModule
 from leyden.messages import shown
@@ -37,6 +37,18 @@ class Loader:
 
     where: str = "the loader"
     """Where the user gave it, for messages."""
+
+    def batch_sizes(self) -> tuple[int, int] | tuple[None, None]:
+        """How many samples torch's own sampler puts into each batch, and into the last one; None if it cannot be known."""
+        loader = self.iterable
+        if not (isinstance(loader, DataLoader) and self.reliable and type(loader.batch_sampler) is BatchSampler):
+            return None, None
+        size = loader.batch_sampler.batch_size
+        try:
+            rest = len(loader.sampler) - int(self.whole - 1) * size  # type: ignore[arg-type]  # a sampler without length raises
+        except TypeError:
+            return None, None
+        return size, rest if self.length == self.whole and not loader.drop_last else size
 
 
 def source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> tuple[Any, str]:

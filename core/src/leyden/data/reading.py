@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any
 
@@ -40,11 +40,15 @@ class Reader:
         """The index of the next batch."""
         # Only for these can an end be told from a StopIteration that the data set raised by mistake.
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
-        self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
         self.iterator = iter(iterable)
+        self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
         self.transfer = None
-        while self.number < done and self.read() is not _END:
-            pass
+        try:
+            while self.number < done and self.read() is not _END:
+                pass
+        except BaseException:
+            self.close()
+            raise
         self.transfer = transfer
 
     def read(self) -> Any:
@@ -87,7 +91,7 @@ class Reader:
             self.watch.stop()
 
 
-def counted(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
+def counted(reader: Reader, length: int | float) -> Generator[tuple[Any, bool], None, None]:
     """Pairs of a batch and whether it is the last of ``length``; nothing is read ahead."""
     first = reader.number
     iterator, number = reader.iterator, first
@@ -116,7 +120,7 @@ def counted(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
         reader.close()
 
 
-def read_ahead(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]]:
+def read_ahead(reader: Reader, length: int | float) -> Generator[tuple[Any, bool], None, None]:
     """As :func:`counted`, reading one batch ahead: for unknown lengths, and so that a copy to the device overlaps a step."""
     try:
         ready = reader.read() if length else _END
@@ -131,13 +135,14 @@ def read_ahead(reader: Reader, length: int | float) -> Iterator[tuple[Any, bool]
 
 
 def _is_an_end(stop: StopIteration) -> bool:
-    """Whether a DataLoader of indexed samples raised ``stop`` because its sampler ended."""
+    """Whether a DataLoader of indexed samples raised ``stop`` because its sampler ended, not while it fetched samples."""
     trace: TracebackType | None = stop.__traceback__
-    last = trace
     while trace is not None:
-        last, trace = trace, trace.tb_next
-    module = last.tb_frame.f_globals.get("__name__", "") if last is not None else ""
-    return module in ("torch.utils.data.dataloader", "torch.utils.data.sampler", __name__)
+        # Samples are fetched there; what a worker raised is raised again in the other.
+        if trace.tb_frame.f_globals.get("__name__") in ("torch.utils.data._utils.fetch", "torch._utils"):
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def _hint(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -44,10 +44,11 @@ def bind_transfer(
 
 def batches(
     loader: Loader, transfer: Callable[[Any, int], Any] | None, device: torch.device, dataloader_idx: int = 0, done: int = 0
-) -> Iterator[tuple[Any, bool]]:
+) -> Generator[tuple[Any, bool], None, None]:
     """Pairs of a batch on the device and whether it is the last, for one epoch of one loader.
 
-    One batch is read ahead where the length is not certain, and where a copy to the device can overlap the step before.
+    Close it where reading ends early: a traceback that somebody keeps would keep the loader's workers too. One batch is read
+    ahead where the length is not certain, and where a copy to the device can overlap the step before.
     """
     reader = Reader(loader.iterable, loader.where, transfer, dataloader_idx, done)
     ahead = not loader.reliable or device.type != "cpu"

@@ -102,8 +102,9 @@ class EvaluateLoop:
         validates = self.stage == "validation"
         several = self.several
         fetched = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)
-        for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
-            metrics.batch, metrics.batch_size = batch, None
+        batch_size, last_size = loader.batch_sizes()
+        for batch_idx, (batch, is_last) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
+            metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
             for hook in calls.on_validation_batch_start if validates else calls.on_test_batch_start:
                 hook(trainer, module, batch, batch_idx, dataloader_idx)
             outputs = step(batch, batch_idx, dataloader_idx) if several else step(batch, batch_idx)

@@ -86,6 +86,7 @@ class FitLoop:
         self.warned_length = False
         self.outputs: Any = None
         """What training on the running batch left for ``on_train_batch_end``."""
+        self.fetched: Generator[tuple[Any, bool], None, None] | None = None
         self.stepped = False
         """Whether training on the running batch updated parameters."""
         self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
@@ -116,11 +117,15 @@ class FitLoop:
         hook = trainer.bus.hook
         trainer.metrics.enter(TRAIN_EPOCH)
         hook.on_train_start(trainer=trainer, module=module)
-        while not self._done():
-            set_epoch(self.loader.iterable, progress.epoch)
-            yield from self._epoch()
-            self._end_epoch()
-            self._reload()
+        try:
+            while not self._done():
+                set_epoch(self.loader.iterable, progress.epoch)
+                yield from self._epoch()
+                self._end_epoch()
+                self._reload()
+        finally:
+            if self.fetched is not None:
+                self.fetched.close()
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
             trainer.metrics.enter(TRAIN_BATCH)
             self.log_record(trainer.metrics.step_record())
@@ -137,9 +142,10 @@ class FitLoop:
         schedulers, log_every, is_last = self.schedulers, trainer.log_every_n_steps, batch_idx >= self.loader.length
         metrics.enter(TRAIN_BATCH)
 
-        fetched = batches(self.loader, self.transfer, device, done=batch_idx)
-        for batch, is_last in trainer.profiler.wrap_iterator(fetched, "[Data]train.fetch"):
-            metrics.batch, metrics.batch_size = batch, None
+        batch_size, last_size = self.loader.batch_sizes()
+        self.fetched = batches(self.loader, self.transfer, device, done=batch_idx)
+        for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
+            metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
             for hook in calls.on_train_batch_start:
                 if hook(trainer, module, batch, batch_idx) == -1:
                     skipped = True
@@ -204,6 +210,7 @@ class FitLoop:
         if not every or self.progress.epoch % every or self._done():
             return
         self.loader = load_train(self.trainer)
+        self.validate_every = validation_interval(self.trainer, self.loader.length)
         if self.validation is not None:
             loaders = load_validation(self.trainer, self.module)
             self.validation = EvaluateLoop(self.trainer, self.module, loaders, "validation", inference_mode=False)

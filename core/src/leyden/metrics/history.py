@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leyden.messages import did_you_mean, listed
+from leyden.messages import alternatives, listed
 
 
 @dataclass
@@ -122,7 +122,7 @@ class History:
 
     def _check(self, key: str) -> None:
         if key not in self:
-            raise KeyError(f"{key!r} was not logged{did_you_mean(key, self.keys())} Logged: {listed(self.keys())}")
+            raise KeyError(f"{key!r} was not logged{alternatives(key, self.keys(), 'logged')}")
 
     def __repr__(self) -> str:
         return f"History({len(self.records)} records of {listed(self.keys())})"

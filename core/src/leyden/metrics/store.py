@@ -38,11 +38,15 @@ _REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max":
                sum: "sum", min: "min", max: "max"}  # fmt: skip
 
 
+_PENDING = 64
+"""Values of a key that are kept before they are added up."""
+
+
 class Entry:
     """One key in one kind of moment."""
 
     __slots__ = ("bar", "count", "enable_graph", "key_epoch", "key_step", "local", "metric", "name", "on_epoch", "on_step",
-                 "options", "reduction", "seen", "to_logger", "total", "value", "weight")  # fmt: skip
+                 "options", "pending", "reduction", "seen", "to_logger", "total", "value", "weight", "weights")  # fmt: skip
 
     def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduction: str) -> None:
         self.name = name
@@ -60,50 +64,78 @@ class Entry:
         """The torchmetrics object that was logged, if it was one."""
         self.seen = -1  # the log() count of the last value, to tell fresh values from those already recorded
         self.count = 0
+        self.pending: list[Any] = []
+        """Values that are not added to ``total`` yet, and below their weights."""
+        self.weights: list[float] = []
         self.reset()
 
     def reset(self) -> None:
+        """Forgets the epoch's value."""
         if self.metric is not None and self.count:
             self.metric.reset()
         self.total: Any = None
         self.weight: float = 0
         self.count = 0
+        self.pending.clear()
+        self.weights.clear()
 
-    def add(self, value: Any, weight: int) -> None:
-        """Adds one value to the epoch's."""
+    def add(self, value: Any, weight: float) -> None:
+        """Adds one value to the epoch's: at once only to a list, for adding tensors costs more than a step can hide."""
         self.count += 1
-        if isinstance(value, Tensor) and value.requires_grad:
-            value = value.detach()
+        self.pending.append(value)
+        self.weights.append(weight)
+        if self.count % _PENDING == 0:
+            self.gather()
+
+    def gather(self) -> None:
+        """Adds the pending values to the sum, by one stacking of those of one dtype and device."""
+        if not self.pending:
+            return
+        groups: dict[Any, tuple[list[Any], list[float]]] = {}
+        for value, weight in zip(self.pending, self.weights, strict=True):
+            key = (value.dtype, value.device) if isinstance(value, Tensor) else None
+            values, weights = groups.setdefault(key, ([], []))
+            values.append(value)
+            weights.append(weight)
+        for key, (values, weights) in groups.items():
+            self._gather(values if key is None else torch.stack(values).detach(), weights)
         if self.reduction == "mean":
-            self.weight += weight
+            self.weight += sum(self.weights)
+        self.pending.clear()
+        self.weights.clear()
+
+    def _gather(self, values: Any, weights: list[float]) -> None:
+        reduction = self.reduction
+        if isinstance(values, Tensor):
+            # In float64 a sum over any number of batches and ranks is exact enough to be compared; MPS has none.
+            values = values.to(torch.float64 if values.device.type != "mps" else torch.float32)
+            if reduction == "mean":
+                first = weights[0]
+                same = all(weight == first for weight in weights)  # then no weight needs to go to the device
+                values = values * first if same else values * torch.tensor(weights, dtype=values.dtype, device=values.device)
+            total = {"min": torch.amin, "max": torch.amax}.get(reduction, torch.sum)(values)
+        elif reduction == "mean":
+            total = sum(value * weight for value, weight in zip(values, weights, strict=True))
         else:
-            weight = 1
-        total = self.total
-        if total is None:
-            if isinstance(value, Tensor):
-                # In float64 a sum over any number of batches and ranks is exact enough to be compared; MPS has none.
-                wide = torch.float64 if value.device.type != "mps" else torch.float32
-                self.total = value.to(wide) * weight
-            else:
-                self.total = value * weight
-        elif self.reduction in ("mean", "sum"):
-            if isinstance(total, Tensor):
-                if isinstance(value, Tensor) and value.is_cuda is not total.is_cuda:
-                    value = value.to(total.device)
-                total.add_(value, alpha=weight)
-            else:
-                self.total = total + value * weight
-        elif isinstance(total, Tensor) or isinstance(value, Tensor):
-            function = torch.minimum if self.reduction == "min" else torch.maximum
-            other = torch.as_tensor(value)
-            self.total = function(torch.as_tensor(total, device=other.device), other.to(torch.as_tensor(total).dtype))
+            total = {"min": min, "max": max}.get(reduction, sum)(values)
+        if self.total is None:
+            self.total = total
+        elif reduction in ("min", "max"):
+            function = torch.minimum if reduction == "min" else torch.maximum
+            pair = torch.as_tensor(self.total, dtype=torch.float64), torch.as_tensor(total, dtype=torch.float64)
+            self.total = function(pair[0].to(pair[1].device), pair[1])
         else:
-            self.total = min(total, value) if self.reduction == "min" else max(total, value)
+            self.total = (
+                self.total.to(total.device) + total
+                if isinstance(self.total, Tensor) and isinstance(total, Tensor)
+                else (self.total + total)
+            )
 
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
         if self.metric is not None:
             return _metric_value(self.name, self.metric, self.metric.compute()).clone()
+        self.gather()
         value = self.total / self.weight if self.reduction == "mean" else self.total
         return value.float().clone() if isinstance(value, Tensor) else torch.tensor(float(value))
 
@@ -185,9 +217,7 @@ class Metrics:
             if not value.is_floating_point():
                 value = value.float()
             elif not enable_graph:
-                value = value.detach()
-                if entry.on_step:
-                    value = value.clone()  # the user may change it in place before it is read, as in `loss /= 2`
+                value = value.detach().clone()  # the user may change it in place before it is read, as in `loss /= 2`
         elif not isinstance(value, int | float):
             if is_metric(value):
                 self._log_metric(entry, value)
@@ -213,6 +243,10 @@ class Metrics:
 
     def _log_metric(self, entry: Entry, metric: Any) -> None:
         """Notes a torchmetrics object: its last forward is the step's value, its ``compute()`` the epoch's."""
+        if callable(getattr(metric, "items", None)):
+            raise ValueError(
+                f"self.log({entry.name!r}, ...): a {type(metric).__name__} has several values; use self.log_dict(collection)"
+            )
         entry.local = True  # it reduces over processes itself
         entry.metric = metric
         entry.count += 1
@@ -339,10 +373,16 @@ class Metrics:
             for entry in table.values():
                 entry.reset()
 
+    def forget(self) -> None:
+        """Forgets the epoch's values of every kind, as where a run ends in the middle of an epoch."""
+        self.reset(TRAIN_BATCH, TRAIN_EPOCH, EVAL_BATCH, EVAL_EPOCH)
+
     def _of(self, contexts: Iterable[Context]) -> Iterator[tuple[int, dict[str, Entry]]]:
         return ((index, table) for (context, index), table in list(self._tables.items()) if context in contexts)
 
     def _reduced(self, entries: list[Entry]) -> list[Any]:
+        for entry in entries:
+            entry.gather()
         totals: list[Any] = [entry.total if entry.metric is None else entry.so_far() for entry in entries]
         weights: list[float] = [entry.weight for entry in entries]
         if self._strategy.world_size > 1:
@@ -380,6 +420,7 @@ class Metrics:
         try:
             yield
         finally:
+            self.forget()
             self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries = kept
 
 
