@@ -128,7 +128,7 @@ def test_the_order_of_a_stage_is_described_a_line_for_each_call():
     assert lines[:4] == [
         "fit:",
         "    module.configure_callbacks",
-        "    data.prepare_data                               the data module's, or the module's",
+        "    data.prepare_data                               the data module's, then the module's",
         "    datamodule.setup",
     ]
     assert "            each batch:" not in lines

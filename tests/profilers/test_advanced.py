@@ -52,7 +52,12 @@ def test_a_whole_run_has_one_table(quiet, capsys):
     trainer = quiet({"advanced": {"whole_run": True}})
     trainer.fit(Calling())
     assert list(trainer.profiler.profiles) == ["the whole run"]
-    assert calls(pstats.Stats(trainer.profiler.profiles["the whole run"])) == {"training_step": 4, "outer": 4, "inner": 8, "after": 4}
+    assert calls(pstats.Stats(trainer.profiler.profiles["the whole run"])) == {
+        "training_step": 4,
+        "outer": 4,
+        "inner": 8,
+        "after": 4,
+    }
     assert capsys.readouterr().out.startswith("fit: the whole run\n")
 
 

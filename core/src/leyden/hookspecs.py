@@ -260,11 +260,13 @@ def _pair(name: str, note: str = "") -> tuple[Call, Call]:
 
 _PREAMBLE: tuple[Step, ...] = (
     Call("module", "configure_callbacks"),
-    Call("data", "prepare_data", "the data module's, or the module's"),
+    Call("data", "prepare_data", "the data module's, then the module's"),
     Call("datamodule", "setup"),
     *_pair("setup"),
     Call("module", "configure_model"),
 )
+
+_LOGGERS: tuple[Step, ...] = (Call("loggers", "log_hyperparams"), Call("loggers", "log_graph"))
 
 _RESTORE: tuple[Step, ...] = (
     Block(
@@ -311,7 +313,7 @@ _ORDER: dict[str, tuple[Step, ...]] = {
         *_RESTORE,
         Call("module", "configure_optimizers"),
         *_pair("on_fit_start"),
-        Call("loggers", "log_hyperparams"),
+        *_LOGGERS,
         Block(
             "sanity check",
             (
@@ -339,12 +341,12 @@ _ORDER: dict[str, tuple[Step, ...]] = {
                         Call("module", "optimizer_step", "on batches that step; encloses the calls down to the step"),
                         Call("module", "training_step"),
                         *_pair("on_before_zero_grad", "first batch of an accumulation window"),
-                        Call("module", "optimizer_zero_grad"),
+                        Call("module", "optimizer_zero_grad", "first batch of an accumulation window"),
                         *_pair("on_before_backward"),
                         Call("module", "backward"),
                         *_pair("on_after_backward"),
-                        *_pair("on_before_optimizer_step"),
-                        Call("module", "configure_gradient_clipping"),
+                        *_pair("on_before_optimizer_step", "last batch of an accumulation window"),
+                        Call("module", "configure_gradient_clipping", "last batch of an accumulation window"),
                         Call("module", "lr_scheduler_step", "interval step; on the last batch also epoch, save plateau"),
                         *_pair("on_train_batch_end"),
                         *_SAVE,
@@ -380,6 +382,7 @@ for _stage, _name in (("validate", "validation"), ("test", "test"), ("predict", 
     _ORDER[_stage] = (
         *_PREAMBLE,
         *_RESTORE,
+        *(() if _stage == "predict" else _LOGGERS),
         Call("data", f"{'val' if _stage == 'validate' else _stage}_dataloader"),
         *_evaluation(_name),
         Call("datamodule", "teardown"),

@@ -49,10 +49,10 @@ class Logger(Component):
         """
 
     def log_hyperparams(self, params: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> None:
-        """Takes the hyperparameters of the module and the data module, once at the start of a run."""
+        """Takes the hyperparameters of the module and the data module, at the start of each run."""
 
     def log_graph(self, module: Module) -> None:
-        """Asked once at the start of a fit; a logger that draws graphs draws ``module`` from its ``example_input_array``."""
+        """Asked at the start of each run; a logger that draws graphs draws ``module`` from its ``example_input_array``."""
 
     def after_save_checkpoint(self, path: str) -> None:
         """A checkpoint was written to ``path``."""

@@ -99,6 +99,7 @@ def evaluate(
     with session(trainer, stage, module, datamodule):
         trainer.validating, trainer.testing = stage == "validate", stage == "test"
         _set_up(trainer, stage, module, ckpt_path)
+        _introduce_to_loggers(trainer, module)
         loaders = load_evaluation(trainer, short, dataloaders, module)
         if stage == "validate":
             trainer.num_val_batches = [loader.length for loader in loaders]

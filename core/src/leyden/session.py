@@ -12,6 +12,7 @@ import torch
 
 from leyden.binding import misspelt_methods
 from leyden.compile import TracedMetrics
+from leyden.data.stages import end_workers
 from leyden.datamodule import DataModule
 from leyden.messages import LeydenWarning, add_note
 from leyden.metrics.store import Metrics
@@ -123,6 +124,7 @@ def _end(trainer: Trainer, stage: str, module: Module, error: BaseException | No
     """Lets go of everything; errors on the way are notes of ``error``, or the result if there was none."""
     failed = _note(error, "strategy.teardown", trainer.strategy.teardown, module)
     failed = _note(failed, "resetting the metrics", trainer.metrics.forget)
+    failed = _note(failed, "ending the loaders' workers", end_workers, trainer)
     if error is None and stage == "fit":
         failed = trainer.bus.guarded("on_fit_end", trainer, module, errors=failed)
     failed = trainer.bus.guarded("teardown", trainer, module, stage, errors=failed)

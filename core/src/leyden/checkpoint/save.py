@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden.checkpoint.plain import NotPlain, plain, plain_items
 from leyden.messages import LeydenWarning, listed
+from leyden.module import is_overridden
 from leyden.version import __version__
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         precision = trainer.precision.state_dict()
         if precision:
             checkpoint["leyden"]["precision"] = precision
-        checkpoint["callbacks"] = {key: callback.state_dict() for key, callback in stateful(trainer).items()}
+        states = ((key, callback.state_dict()) for key, callback in stateful(trainer).items())
+        checkpoint["callbacks"] = {key: state for key, state in states if state}
         if trainer.datamodule is not None:
             state = trainer.datamodule.state_dict()
             if state:
@@ -67,7 +69,7 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
 
 
 def stateful(trainer: Trainer) -> dict[str, Callback]:
-    """The callbacks that have state, by key.
+    """The callbacks that may have state, by key.
 
     Raises:
         ValueError: two of them have the same key.
@@ -76,7 +78,7 @@ def stateful(trainer: Trainer) -> dict[str, Callback]:
 
     found: dict[str, Callback] = {}
     for callback in trainer.callbacks:
-        if not isinstance(callback, Callback) or not callback.state_dict():
+        if not isinstance(callback, Callback) or not is_overridden("state_dict", callback, Callback):
             continue
         key = callback.state_key
         if key in found:

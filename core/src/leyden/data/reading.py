@@ -40,6 +40,7 @@ class Reader:
         """The index of the next batch."""
         # Only for these can an end be told from a StopIteration that the data set raised by mistake.
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
+        self.persistent = isinstance(iterable, DataLoader) and iterable.persistent_workers
         self.iterator = iter(iterable)
         self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
         self.transfer = None
@@ -86,9 +87,11 @@ class Reader:
         add_note(error, f"while reading batch {self.number} of {self.where}{_hint(error)}")
 
     def close(self) -> None:
-        """Stops watching."""
+        """Stops watching, and ends the loader's workers unless they are to be used again."""
         if self.watch is not None:
             self.watch.stop()
+        if not self.persistent:
+            _end_workers(self.iterator)
 
 
 def counted(reader: Reader, length: int | float) -> Generator[tuple[Any, bool], None, None]:
@@ -132,6 +135,20 @@ def read_ahead(reader: Reader, length: int | float) -> Generator[tuple[Any, bool
             ready = following
     finally:
         reader.close()
+
+
+def end_persistent_workers(loader: Any) -> None:
+    """Ends the workers that a DataLoader keeps between epochs; it starts new ones when it is read again."""
+    if isinstance(loader, DataLoader) and loader.persistent_workers and loader._iterator is not None:
+        _end_workers(loader._iterator)
+        loader._iterator = None
+
+
+def _end_workers(iterator: Any) -> None:
+    # torch ends them when the iterator is forgotten, which a traceback that somebody keeps puts off.
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None:
+        end()
 
 
 def _is_an_end(stop: StopIteration) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from leyden.data.combined import CombinedLoader
 from leyden.data.loaders import Loader, evaluation_loaders, limited, seed_workers, several, source
 from leyden.data.overfit import first_batches
+from leyden.data.reading import end_persistent_workers
 from leyden.module import Module
 
 if TYPE_CHECKING:
@@ -87,6 +88,16 @@ def _refuse_empty(loaders: list[Loader], limit: float, where: str, stage: str) -
         if not loader.length and limit:
             which = f"{where}[{index if loader.name is None else repr(loader.name)}]" if len(loaders) > 1 else where
             raise ValueError(f"{which} is empty: it has no batch to {stage}")
+
+
+def end_workers(trainer: Trainer) -> None:
+    """Ends the workers that the loaders of a run kept between its epochs."""
+    for given in (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders):
+        for loader in CombinedLoader(given if several(given) else [given]).flattened:
+            if isinstance(loader, CombinedLoader):
+                for inner in loader.flattened:
+                    end_persistent_workers(inner)
+            end_persistent_workers(loader)
 
 
 def _sequence(given: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -101,19 +101,19 @@ class EvaluateLoop:
         calls = trainer.bus.calls
         validates = self.stage == "validation"
         several = self.several
-        fetched = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)
         batch_size, last_size = loader.batch_sizes()
-        for batch_idx, (batch, is_last) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
-            metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
-            for hook in calls.on_validation_batch_start if validates else calls.on_test_batch_start:
-                hook(trainer, module, batch, batch_idx, dataloader_idx)
-            outputs = step(batch, batch_idx, dataloader_idx) if several else step(batch, batch_idx)
-            for hook in calls.on_validation_batch_end if validates else calls.on_test_batch_end:
-                hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
-            del batch, outputs  # freed before the next batch is read
-            if trainer.interrupt_requested:
-                raise KeyboardInterrupt
-            metrics.batch = None
+        with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
+            for batch_idx, (batch, is_last) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
+                metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
+                for hook in calls.on_validation_batch_start if validates else calls.on_test_batch_start:
+                    hook(trainer, module, batch, batch_idx, dataloader_idx)
+                outputs = step(batch, batch_idx, dataloader_idx) if several else step(batch, batch_idx)
+                for hook in calls.on_validation_batch_end if validates else calls.on_test_batch_end:
+                    hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+                del batch, outputs  # freed before the next batch is read
+                if trainer.interrupt_requested:
+                    raise KeyboardInterrupt
+                metrics.batch = None
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
         wanted = self.trainer.metrics.to_loggers(EVAL_BATCH, EVAL_EPOCH)

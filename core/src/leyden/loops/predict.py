@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,18 +49,18 @@ class PredictLoop:
         trainer, module = self.trainer, self.module
         calls = trainer.bus.calls
         kept: list[Any] = []
-        fetched = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)
-        for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
-            for hook in calls.on_predict_batch_start:
-                hook(trainer, module, batch, batch_idx, dataloader_idx)
-            outputs = self.step(batch, batch_idx, dataloader_idx) if self.several else self.step(batch, batch_idx)
-            for hook in calls.on_predict_batch_end:
-                hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
-            if self.keep:
-                kept.append(apply_to_tensors(outputs, _to_cpu))
-            del batch, outputs  # freed before the next batch is read
-            if trainer.interrupt_requested:
-                raise KeyboardInterrupt
+        with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
+            for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
+                for hook in calls.on_predict_batch_start:
+                    hook(trainer, module, batch, batch_idx, dataloader_idx)
+                outputs = self.step(batch, batch_idx, dataloader_idx) if self.several else self.step(batch, batch_idx)
+                for hook in calls.on_predict_batch_end:
+                    hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+                if self.keep:
+                    kept.append(apply_to_tensors(outputs, _to_cpu))
+                del batch, outputs  # freed before the next batch is read
+                if trainer.interrupt_requested:
+                    raise KeyboardInterrupt
         return kept
 
 
