@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leyden.accelerator import Accelerator
 from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train, load_validation
-from leyden.loops.fit import validation_interval
+from leyden.loops.validation_interval import validation_interval
 from leyden.messages import table
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
