@@ -240,6 +240,10 @@ def as_it_should(s):  # one plain loop, so that it can be read from top to botto
                 say("validation_step", (index, loader))
                 say("on_validation_batch_end", index)
         say("on_validation_epoch_end")
+        if limit == INFINITE:
+            run.validated_at = run.step
+            run.validations += 1
+            schedule("validation", [run.validations * bool(run.steps[index]) for index in range(2)])
         say("on_validation_end")
 
     def schedule(interval, moments):
@@ -331,9 +335,6 @@ def as_it_should(s):  # one plain loop, so that it can be read from top to botto
 
             if validates and due(done, last):
                 validate()
-                run.validated_at = run.step
-                run.validations += 1
-                schedule("validation", [run.validations * bool(run.steps[index]) for index in range(2)])
             if may_stop():
                 stopped = True
                 break
@@ -356,9 +357,6 @@ def as_it_should(s):  # one plain loop, so that it can be read from top to botto
             schedule("epoch", [(run.epoch + 1) * bool(run.steps[index]) for index in range(2)])
             if validates and due(done, True):
                 validate()
-                run.validated_at = run.step
-                run.validations += 1
-                schedule("validation", [run.validations * bool(run.steps[index]) for index in range(2)])
         say("on_train_epoch_end")
         run.epoch += 1
     say("on_train_end")

@@ -117,6 +117,10 @@ SCHEDULERS = {
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_promise_9_the_learning_rates_of_a_run_resumed_after_an_epoch_are_those_of_the_whole_run(name, interval):
     class Scheduled(TinyModule):
+        def __init__(self):
+            torch.manual_seed(0)
+            super().__init__()
+
         def configure_optimizers(self):
             optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
             config = {"scheduler": SCHEDULERS[name](optimizer), "interval": interval}
@@ -269,7 +273,7 @@ def test_promise_17_validation_scheduler_early_stopping_and_checkpoint_come_in_t
     assert len(calls) == 12
     for index in range(0, 12, 4):
         names, values = zip(*calls[index : index + 4], strict=True)
-        assert names == ("validation", "early stopping", "checkpoint", "scheduler")
+        assert names == ("validation", "scheduler", "early stopping", "checkpoint")
         assert len(set(values)) == 1  # all of them see the value of this validation
 
 

@@ -12,6 +12,7 @@ import torch
 
 from leyden.binding import misspelt_methods
 from leyden.compile import TracedMetrics
+from leyden.data.reading import explain_worker
 from leyden.data.stages import end_workers
 from leyden.datamodule import DataModule
 from leyden.messages import LeydenWarning, add_note
@@ -37,6 +38,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
             raise  # whoever reads Trainer.batches() has had enough
         except BaseException as raised:
             error = raised
+            explain_worker(raised)
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)
             raise
         finally:

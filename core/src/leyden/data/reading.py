@@ -84,7 +84,7 @@ class Reader:
 
     def failed(self, error: Exception) -> None:
         """Says in an error which batch it was."""
-        add_note(error, f"while reading batch {self.number} of {self.where}{_hint(error)}")
+        add_note(error, f"while reading batch {self.number} of {self.where}")
 
     def close(self) -> None:
         """Stops watching, and ends the loader's workers unless they are to be used again."""
@@ -162,13 +162,14 @@ def _is_an_end(stop: StopIteration) -> bool:
     return True
 
 
-def _hint(error: Exception) -> str:
+def explain_worker(error: BaseException) -> None:
+    """Notes on the error of a worker that was killed what it may have been; torch raises it wherever the run just is."""
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-        return (
-            "; if a worker was killed, memory is short, or shared memory is (docker: --shm-size); num_workers=0 shows errors of "
-            "the data set where they happen"
+        add_note(
+            error,
+            "if a worker was killed, memory is short, or shared memory is (docker: --shm-size); num_workers=0 shows errors of "
+            "the data set where they happen",
         )
-    return ""
 
 
 class _Watch:

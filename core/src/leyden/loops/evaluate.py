@@ -54,11 +54,12 @@ class EvaluateLoop:
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients: Callable[[], Any] = torch.inference_mode if inference_mode else torch.no_grad
 
-    def run(self, limits: list[int | float] | None = None) -> list[dict[str, float]]:
+    def run(self, limits: list[int | float] | None = None, reduced: Callable[[], None] | None = None) -> list[dict[str, float]]:
         """Evaluates.
 
         Args:
             limits: batches of each loader, if fewer than it has.
+            reduced: called once ``callback_metrics`` has every value, before the last hook.
 
         Returns:
             For each loader the values logged for the epoch, by key.
@@ -85,6 +86,8 @@ class EvaluateLoop:
             results[0].update(*metrics.reduce_epoch(EVAL_EPOCH))
             metrics.enter(None)
             trainer.log_record(self._for_loggers(results))
+            if reduced is not None:
+                reduced()
             end(trainer=trainer, module=module)
             metrics.reset(EVAL_BATCH, EVAL_EPOCH)
         return results

@@ -118,6 +118,8 @@ class FitLoop:
         hook = trainer.bus.hook
         trainer.metrics.enter(TRAIN_EPOCH)
         hook.on_train_start(trainer=trainer, module=module)
+        if self.schedulers.epoch_plateau:
+            trainer.bus.register(self.schedulers)
         try:
             while not self._done():
                 set_epoch(self.loader.iterable, progress.epoch)
@@ -125,6 +127,7 @@ class FitLoop:
                 self._end_epoch()
                 self._reload()
         finally:
+            trainer.bus.unregister(self.schedulers)
             if self.fetched is not None:
                 self.fetched.close()
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
@@ -197,8 +200,6 @@ class FitLoop:
         metrics.enter(TRAIN_EPOCH)
         [results] = metrics.reduce_epoch(TRAIN_BATCH)  # before the hook, so that it finds this epoch's values
         trainer.bus.hook.on_train_epoch_end(trainer=trainer, module=module)
-        if self.schedulers.epoch_plateau:
-            self.schedulers.advance(self.schedulers.epoch_plateau, progress.epoch + 1)
         results.update(*metrics.reduce_epoch(TRAIN_EPOCH))
         wanted = metrics.to_loggers(TRAIN_BATCH, TRAIN_EPOCH)
         self.log_record({key: value for key, value in results.items() if key in wanted})
@@ -284,12 +285,15 @@ class FitLoop:
         module.on_validation_model_zero_grad()
         trainer.validating = True
         try:
-            self.validation.run()
+            self.validation.run(reduced=self._validated)
         finally:
             trainer.validating = False
         self.last_validation = time.monotonic()
+        metrics.enter(TRAIN_BATCH)
+
+    def _validated(self) -> None:
+        """Steps schedulers before callbacks save what is to be resumed."""
         self.validated_at = self.progress.global_step
         self.epoch_validations += 1
         if self.schedulers.validation:
             self.schedulers.advance(self.schedulers.validation, self.epoch_validations)
-        metrics.enter(TRAIN_BATCH)

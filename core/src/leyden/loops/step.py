@@ -71,8 +71,12 @@ class TrainStep:
         self.backward: Callable[[Tensor], None] = wrap(backward, "[Step]backward")
         self.clip = wrap(module.configure_gradient_clipping, "[Step]clip")
         self.step_optimizer: Callable[..., bool] = wrap(trainer.precision.step, "[Step]optimizer_step")
+        self.steps_plainly = getattr(self.step_optimizer, "__func__", None) is Precision.step
+        """Whether ``optimizer.step()`` is all there is to a step."""
         trainer.profiler.wrap_method(self, "zero_grad", "[Step]zero_grad")
         self.overrides_zero_grad = is_overridden("optimizer_zero_grad", module, Module)
+        self.clears_plainly = not self.overrides_zero_grad and "zero_grad" not in vars(self)
+        """Whether ``optimizer.zero_grad()`` and hooks are all there is to clearing gradients."""
         self.unscales = is_overridden("unscale", trainer.precision, Precision)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
         self.prepares = self.unscales or self.clips or self.accumulated > 1
@@ -107,7 +111,11 @@ class TrainStep:
             return None
 
         if not self.window:
-            self.zero_grad(batch_idx)
+            if self.clears_plainly and not calls.on_before_zero_grad:
+                for optimizer in self.optimizers:
+                    optimizer.zero_grad()
+            else:
+                self.zero_grad(batch_idx)
         self.window += 1
         divided = loss if self.accumulated == 1 else loss * self._share(output, batch)
         for hook in calls.on_before_backward:
@@ -144,11 +152,20 @@ class TrainStep:
         if not self.due or not self.window:
             return False
         updated = True
-        if self.optimizer is not None:
+        optimizer = self.optimizer
+        if optimizer is not None:
             if self.prepares or self.calls.on_before_optimizer_step:
-                self.before_step(self.optimizer)
-            updated = self.step_optimizer(self.optimizer)
-        return self.stepped(updated)
+                self.before_step(optimizer)
+            if self.steps_plainly:
+                optimizer.step()  # Precision.step in place, which this saves for each step
+            else:
+                updated = self.step_optimizer(optimizer)
+        if not updated or not self.counts or optimizer is None:
+            return self.stepped(updated)
+        self.window = 0
+        self.progress.optimizer_steps[self.index] += 1
+        self.progress.global_step += 1
+        return True
 
     def flush(self) -> bool:
         """Steps an incomplete window, when an epoch ended without its last batch having been known as such."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from leyden.hookspecs import hookimpl
 from leyden.messages import alternatives
 from leyden.module import Module
 from leyden.optim.configure import SchedulerConfig
+
+if TYPE_CHECKING:
+    from leyden.trainer import Trainer
 
 
 class Schedulers:
@@ -65,6 +69,11 @@ class Schedulers:
                     f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
                     f"{alternatives(config.monitor or '', self._metrics, 'logged')}"
                 )
+
+    @hookimpl(trylast=True)
+    def on_train_epoch_end(self, trainer: Trainer) -> None:
+        """Steps plateau schedulers when everybody has logged, before callbacks that come last save what is to be resumed."""
+        self.advance(self.epoch_plateau, trainer.progress.epoch + 1)
 
     def _may_step(self, config: SchedulerConfig) -> bool:
         # torch warns of a scheduler that steps before its optimizer did; only those that go by a value may.
