@@ -12,10 +12,7 @@ from leyden.testing import TinyModule
 pytestmark = pytest.mark.usefixtures("core_alone")
 
 
-UNITS = (
-    "'step', 'steps', 'batch', 'batches', 'epoch', 'epochs', 'ep', 's', 'sec', 'second', 'seconds', 'min', 'minute', 'minutes', "
-    "'h', 'hour', 'hours', 'd', 'day', 'days'"
-)
+UNITS = "'steps', 'batches', 'epochs', 's', 'min', 'h', 'd'"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +39,15 @@ def test_an_interval_is_a_number_and_a_unit(text, count, unit):
 @pytest.mark.parametrize(
     ("text", "units", "message"),
     [
-        ("often", ("step", "epoch"), "every='often': expected a number and a unit, such as '500 steps'"),
-        ("5", ("second",), "every='5': expected a number and a unit, such as '30 min'"),
-        ("-5 steps", ("step",), "every='-5 steps': expected a number and a unit, such as '500 steps'"),
-        ("", ("epoch",), "every='': expected a number and a unit, such as '2 epochs'"),
-        ("5 stps", ("step",), "every='5 stps': there is no unit 'stps'; did you mean 'steps'? Units: " + UNITS),
-        ("5 epochs", ("step",), "every='5 epochs': it cannot be given in epochs, only in 'step'"),
-        ("30 min", ("step", "epoch"), "every='30 min': it cannot be given in seconds, only in 'step', 'epoch'"),
-        ("0 steps", ("step",), "every='0 steps': expected a number above 0, whole but for times"),
-        ("1.5 epochs", ("epoch",), "every='1.5 epochs': expected a number above 0, whole but for times"),
+        ("often", ("step", "epoch"), "Trainer(every='often'): expected a number and a unit, such as '500 steps'"),
+        ("5", ("second",), "Trainer(every='5'): expected a number and a unit, such as '30 min'"),
+        ("-5 steps", ("step",), "Trainer(every='-5 steps'): expected a number and a unit, such as '500 steps'"),
+        ("", ("epoch",), "Trainer(every=''): expected a number and a unit, such as '2 epochs'"),
+        ("5 stps", ("step",), "Trainer(every='5 stps'): there is no unit 'stps'; did you mean 'steps'? Units: " + UNITS),
+        ("5 epochs", ("step",), "Trainer(every='5 epochs'): it cannot be given in epochs, only in 'step'"),
+        ("30 min", ("step", "epoch"), "Trainer(every='30 min'): it cannot be given in seconds, only in 'step', 'epoch'"),
+        ("0 steps", ("step",), "Trainer(every='0 steps'): expected a number above 0, whole but for times"),
+        ("1.5 epochs", ("epoch",), "Trainer(every='1.5 epochs'): expected a number above 0, whole but for times"),
     ],
 )
 def test_what_is_no_interval_is_refused(text, units, message):
@@ -112,14 +109,14 @@ def test_an_argument_given_with_its_unit_is_the_plain_number(options, name, valu
     [
         (
             {"log_every_n_steps": "2 epochs"},
-            "Trainer(log_every_n_steps)='2 epochs': it cannot be given in epochs, only in 'step'",
+            "Trainer(log_every_n_steps='2 epochs'): it cannot be given in epochs, only in 'step'",
         ),
-        ({"val_check_interval": "soon"}, "Trainer(val_check_interval)='soon': expected a number and a unit, such as '500 steps'"),
+        ({"val_check_interval": "soon"}, "Trainer(val_check_interval='soon'): expected a number and a unit, such as '500 steps'"),
         (
             {"check_val_every_n_epoch": "2 steps"},
-            "Trainer(check_val_every_n_epoch)='2 steps': it cannot be given in steps, only in 'epoch'",
+            "Trainer(check_val_every_n_epoch='2 steps'): it cannot be given in steps, only in 'epoch'",
         ),
-        ({"max_time": "2 epochs"}, "Trainer(max_time)='2 epochs': it cannot be given in epochs, only in 'second'"),
+        ({"max_time": "2 epochs"}, "Trainer(max_time='2 epochs'): it cannot be given in epochs, only in 'second'"),
     ],
 )
 def test_a_unit_that_makes_no_sense_for_an_argument_is_refused_before_training(options, message):

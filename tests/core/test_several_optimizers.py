@@ -234,6 +234,18 @@ def test_a_turn_without_a_loss_moves_neither_its_optimizer_nor_its_scheduler_and
     assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == [0.1, 0.01 / 4]
 
 
+def test_a_batch_without_any_loss_uses_up_the_turn_and_is_no_skipped_step():
+    class Some(Often):
+        def training_step(self, batch, batch_idx, optimizer_idx):
+            loss = super().training_step(batch, batch_idx, optimizer_idx)
+            return loss if optimizer_idx else None
+
+    module = Some()
+    trainer = fit(module)
+    assert [index for _, index in module.seen] == [0, 0, 1, 0, 0, 1, 0, 0, 1, 0]
+    assert (trainer.global_step, trainer.progress.optimizer_steps, trainer.progress.skipped_steps) == (3, [0, 3], 0)
+
+
 def test_a_step_that_the_scaler_skips_for_one_optimizer_moves_that_ones_scheduler_only_not_at_all():
     class Overflows(Turns):
         def loss(self, batch, index=None):

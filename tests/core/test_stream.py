@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from leyden import Callback, Module, Trainer
 from leyden.messages import LeydenWarning
@@ -440,6 +440,11 @@ def ends(s):
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
+@example(Settings(kind="stream", batches=0))
+@example(Settings(limit_train=2, accumulate=2, skip_at=1))  # the batch that is skipped is the last
+@example(Settings(kind="lying", batches=3, accumulate=2, schedulers=((0, "step", 1), (0, "epoch", 1), (0, "validation", 1))))
+@example(Settings(batches=5, accumulate=2, optimizers="frequencies", max_epochs=3, schedulers=((0, "step", 1), (1, "step", 1))))
+@example(Settings(interval="3 steps", accumulate=3, batches=5, max_epochs=3, stop_at=11, min_steps=1))
 @given(examples().filter(lambda s: not refused(s) and ends(s)))
 def test_a_fit_makes_exactly_the_calls_of_a_plain_nested_loop(s):
     compare(s)

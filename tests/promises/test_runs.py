@@ -194,17 +194,20 @@ class Observed(TinyModule):
 
     def validation_step(self, batch, batch_idx, dataloader_idx):
         torch.rand(2), np.random.rand(2), random.random()
-        self.log("val_loss", self(batch[0]).mean() + torch.rand(1).item())
+        self.log("val_loss", self(batch[0]).mean() + torch.rand(1).item(), prog_bar=True)
 
     def val_dataloader(self):
         return [DataLoader(RandomData(8), batch_size=4, shuffle=True) for _ in range(2)]
 
 
 class Counts(Callback):
-    """Keeps state as a monitor does: only of validations that are not a check."""
+    """Keeps state as a monitor does: only of validations that are not a check; and what is known as training starts."""
 
     def __init__(self):
-        self.validations = 0
+        self.validations, self.known = 0, None
+
+    def on_train_start(self, trainer, module):
+        self.known = {**trainer.callback_metrics, **trainer.logged_metrics, **trainer.progress_bar_metrics}
 
     def on_validation_end(self, trainer, module):
         self.validations += not trainer.sanity_checking
@@ -219,7 +222,14 @@ def test_promise_36_with_and_without_the_sanity_check_a_run_is_the_same(steps):
                           **{**QUIET, "logger": keeps})  # fmt: skip
         trainer.fit(module, DataLoader(RandomData(16), batch_size=4, shuffle=True))
         drawn = torch.rand(1).item(), np.random.rand(), random.random()
-        return keeps.records, counts.validations, module.layer.weight.tolist(), drawn, sorted(trainer.callback_metrics)
+        return (
+            keeps.records,
+            counts.validations,
+            counts.known,
+            module.layer.weight.tolist(),
+            drawn,
+            sorted(trainer.callback_metrics),
+        )
 
     assert run(steps) == run(0)
 

@@ -16,7 +16,7 @@ def table():
     return {int(number): (re.findall(r"`([^`]+)`", tests), tests, missing) for number, tests, missing in rows}
 
 
-def tests_of(path):
+def functions_in(path):
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
 
@@ -33,13 +33,13 @@ def test_every_test_named_in_the_table_exists():
     for number, (named, _, _) in table().items():
         for name in named:
             path, test = name.split("::")
-            assert test in tests_of(HERE.parent / path), f"promise {number}: there is no {name}"
+            assert test in functions_in(HERE.parent / path), f"promise {number}: there is no {name}"
 
 
 def test_every_test_of_a_promise_is_in_its_row():
     rows = table()
     for path in sorted(HERE.glob("test_*.py")):
-        for test in tests_of(path):
+        for test in functions_in(path):
             number = re.match(r"test_promise_(\d+)_", test)
             if number:
                 assert f"promises/{path.name}::{test}" in rows[int(number[1])][0]

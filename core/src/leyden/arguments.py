@@ -114,7 +114,7 @@ def read_units(arguments: dict[str, Any]) -> None:
         value = arguments.get(name)
         if not isinstance(value, str) or ":" in value:
             continue
-        interval = parse_interval(value, f"Trainer({name})", units)
+        interval = parse_interval(value, name, units)
         if name == "max_time":
             arguments[name] = timedelta(seconds=interval.count)
         else:

@@ -16,6 +16,7 @@ _UNITS = {
     "h": ("second", 3600), "hour": ("second", 3600), "hours": ("second", 3600),
     "d": ("second", 86400), "day": ("second", 86400), "days": ("second", 86400),
 }  # fmt: skip
+_SHOWN = ("steps", "batches", "epochs", "s", "min", "h", "d")
 _SHAPE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
@@ -28,12 +29,12 @@ class Interval:
     """``"step"`` (optimizer steps), ``"batch"``, ``"epoch"`` or ``"second"``."""
 
 
-def parse_interval(text: str, where: str, units: tuple[str, ...] = ("step", "batch", "epoch", "second")) -> Interval:
+def parse_interval(text: str, name: str, units: tuple[str, ...] = ("step", "batch", "epoch", "second")) -> Interval:
     """Reads an interval with its unit.
 
     Args:
         text: a number and a unit.
-        where: what the user wrote it for, for messages.
+        name: the Trainer's argument, for messages.
         units: the units that make sense there.
 
     Raises:
@@ -41,15 +42,15 @@ def parse_interval(text: str, where: str, units: tuple[str, ...] = ("step", "bat
     """
     match = _SHAPE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{where}={text!r}: expected a number and a unit, such as {_example(units)!r}")
+        raise ValueError(f"Trainer({name}={text!r}): expected a number and a unit, such as {_example(units)!r}")
     number, word = float(match[1]), match[2].lower()
     if word not in _UNITS:
-        raise ValueError(f"{where}={text!r}: there is no unit {word!r}{alternatives(word, _UNITS, 'units')}")
+        raise ValueError(f"Trainer({name}={text!r}): there is no unit {word!r}{alternatives(word, _SHOWN, 'units')}")
     unit, factor = _UNITS[word]
     if unit not in units:
-        raise ValueError(f"{where}={text!r}: it cannot be given in {unit}s, only in {listed(units)}")
+        raise ValueError(f"Trainer({name}={text!r}): it cannot be given in {unit}s, only in {listed(units)}")
     if number * factor <= 0 or (unit != "second" and number != int(number)):
-        raise ValueError(f"{where}={text!r}: expected a number above 0, whole but for times")
+        raise ValueError(f"Trainer({name}={text!r}): expected a number above 0, whole but for times")
     return Interval(number * factor, unit)
 
 
