@@ -292,11 +292,8 @@ class Trainer(Settings, RunState):
             TypeError: the module or a loader is of the wrong type.
             ValueError: the module lacks what training needs, or there is no training data.
         """
-        if isinstance(train_dataloaders, DataModule):
-            train_dataloaders, datamodule = None, train_dataloaders
-        _check_module(model, "fit")
         _check_weights_only(weights_only)
-        _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
+        train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         self.progress, self.history = Progress(), History()
         try:
             history: History = self.strategy.launch(
@@ -332,10 +329,7 @@ class Trainer(Settings, RunState):
         Yields:
             Each batch, on its device.
         """
-        if isinstance(train_dataloaders, DataModule):
-            train_dataloaders, datamodule = None, train_dataloaders
-        _check_module(model, "batches")
-        _check_datamodule(datamodule, train_dataloaders, val_dataloaders)
+        train_dataloaders, datamodule = _check_fit("batches", model, train_dataloaders, val_dataloaders, datamodule)
         self.progress, self.history = Progress(), History()
         if self.strategy.world_size > 1:
             raise ValueError("trainer.batches() runs in one process; use fit() with several")
@@ -480,9 +474,7 @@ class Trainer(Settings, RunState):
         Returns:
             Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` shows it as a table.
         """
-        if isinstance(train_dataloaders, DataModule):
-            train_dataloaders, datamodule = None, train_dataloaders
-        _check_module(model, "fit")
+        train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         from leyden.explain import plan  # few runs ask
 
         return plan(self, model, train_dataloaders, val_dataloaders, datamodule, horizon)
@@ -667,6 +659,15 @@ class Trainer(Settings, RunState):
                 f"ckpt_path={path!r}: no checkpoint callback of this Trainer knows of one; fit first, or pass a path"
             )
         return known
+
+
+def _check_fit(stage: str, model: Any, train: Any, val: Any, datamodule: Any) -> tuple[Any, DataModule | None]:
+    """Checks what a fit is given; returns the training loaders and the data module, told apart."""
+    if isinstance(train, DataModule):
+        train, datamodule = None, train
+    _check_module(model, stage)
+    _check_datamodule(datamodule, train, val)
+    return train, datamodule
 
 
 def _check_module(module: Any, stage: str) -> None:
