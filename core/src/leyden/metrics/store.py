@@ -106,6 +106,7 @@ class Entry:
 
     def _gather(self, values: Any, weights: list[float]) -> None:
         reduction = self.reduction
+        total: Any
         if isinstance(values, Tensor):
             # In float64 a sum over any number of batches and ranks is exact enough to be compared; MPS has none.
             values = values.to(torch.float64 if values.device.type != "mps" else torch.float32)
@@ -120,16 +121,21 @@ class Entry:
             total = {"min": min, "max": max}.get(reduction, sum)(values)
         if self.total is None:
             self.total = total
-        elif reduction in ("min", "max"):
-            function = torch.minimum if reduction == "min" else torch.maximum
-            pair = torch.as_tensor(self.total, dtype=torch.float64), torch.as_tensor(total, dtype=torch.float64)
-            self.total = function(pair[0].to(pair[1].device), pair[1])
+            return
+        # Numbers and tensors, or tensors of several devices, under one key: the device of the newer tensor has the sum.
+        before: Any = self.total
+        if isinstance(before, Tensor) and isinstance(total, Tensor):
+            before = before.to(total.device)
+        elif isinstance(total, Tensor):
+            before = torch.as_tensor(before, dtype=total.dtype, device=total.device)
+        elif isinstance(before, Tensor):
+            total = torch.as_tensor(total, dtype=before.dtype, device=before.device)
+        if reduction in ("mean", "sum"):
+            self.total = before + total
+        elif isinstance(before, Tensor):
+            self.total = (torch.minimum if reduction == "min" else torch.maximum)(before, total)
         else:
-            self.total = (
-                self.total.to(total.device) + total
-                if isinstance(self.total, Tensor) and isinstance(total, Tensor)
-                else (self.total + total)
-            )
+            self.total = (min if reduction == "min" else max)(before, total)
 
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +21,3 @@ def to_floats(values: Sequence[Any]) -> list[float]:
         for index, number in zip(indices, read, strict=True):
             result[index] = number
     return [float(value) for value in result]
-
-
-def dict_to_floats(values: Mapping[str, Any]) -> dict[str, float]:
-    """The values of a dict as Python floats."""
-    return dict(zip(values, to_floats(list(values.values())), strict=True))

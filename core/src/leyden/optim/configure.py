@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,13 +155,3 @@ def _read_scheduler(given: Any, monitor: str | None, optimizers: Sequence[Optimi
             )
         config.optimizer_idx = indices[0]
     return config
-
-
-def scheduler_names(configs: Iterable[SchedulerConfig]) -> list[str]:
-    """A name for each scheduler: the user's, or the class's with a number from the second on."""
-    names: list[str] = []
-    for config in configs:
-        base = config.name or type(config.scheduler).__name__
-        count = sum(name.split("#")[0] == base for name in names)
-        names.append(f"{base}#{count}" if count else base)
-    return names
