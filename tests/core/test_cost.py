@@ -21,6 +21,7 @@ from typing import Any
 import leyden
 import pytest
 import torch
+from leyden.metrics.store import Metrics
 from leyden.testing import RandomData, TinyModule
 from torch import Tensor
 from torch.nn import functional as F
@@ -193,9 +194,25 @@ def is_log_point(batch_idx: int) -> bool:
     return (batch_idx + 1) % LOG_EVERY == 0
 
 
+@pytest.fixture
+def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has values in the host's memory treated as those of a device, which a log() must not read."""
+    monkeypatch.setattr(Metrics, "defers", True)
+
+
 @both
-def test_nothing_is_read_from_the_device_between_two_log_points(
+def test_no_operation_reads_a_value_between_two_log_points(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], logs: bool
+) -> None:
+    reads = reads_by_batch(monkeypatch, logs=logs, **options)
+    between = sum((found for index, found in reads.items() if not is_log_point(index)), Counter())
+    assert between["aten::_local_scalar_dense"] == 0
+    assert set(between) <= {"tolist"}  # log() takes what is in the host's memory, which waits for nothing
+
+
+@both
+def test_nothing_is_read_from_a_device_between_two_log_points(
+    monkeypatch: pytest.MonkeyPatch, as_on_a_device: None, options: dict[str, Any], logs: bool
 ) -> None:
     reads = reads_by_batch(monkeypatch, logs=logs, **options)
     at_log_points = {index: dict(found) for index, found in reads.items() if is_log_point(index)}
@@ -203,7 +220,7 @@ def test_nothing_is_read_from_the_device_between_two_log_points(
     assert {index: found for index, found in reads.items() if found and not is_log_point(index)} == {}
 
 
-def test_a_log_point_reads_everything_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_point_reads_everything_in_one_copy(monkeypatch: pytest.MonkeyPatch, as_on_a_device: None) -> None:
     class Several(Watched):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             loss = super().training_step(batch, batch_idx)

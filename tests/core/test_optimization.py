@@ -938,3 +938,33 @@ def test_manual_optimization_steps_its_schedulers_itself():
                 scheduler.step()
 
     assert rates(Manual(), max_epochs=1) == [0, 0, 1, 1]
+
+
+def test_an_optimizer_whose_zero_grad_somebody_replaced_clears_gradients_by_it():
+    cleared = []
+
+    class Replacing(TinyModule):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            original = optimizer.zero_grad
+
+            def zero_grad(set_to_none=True):
+                cleared.append(self.global_step)
+                original(set_to_none)
+
+            optimizer.zero_grad = zero_grad
+            return optimizer
+
+    Trainer(max_steps=3).fit(Replacing())
+    assert cleared == [0, 1, 2]
+
+
+def test_no_gradient_of_the_last_step_is_left_when_the_next_backward_begins():
+    left = []
+
+    class Watching(TinyModule):
+        def on_before_backward(self, loss):
+            left.append([parameter.grad for parameter in self.parameters() if parameter.grad is not None])
+
+    Trainer(max_steps=3).fit(Watching())
+    assert left == [[], [], []]

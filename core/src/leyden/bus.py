@@ -41,6 +41,10 @@ class Calls:
     on_predict_batch_start: tuple[Hook, ...] = ()
     on_predict_batch_end: tuple[Hook, ...] = ()
 
+    def __init__(self) -> None:
+        self.inside_step = False
+        """Whether there is any hook between ``training_step`` and ``optimizer.step()``: one question in place of four."""
+
 
 _HOT = tuple(Calls.__annotations__)
 
@@ -217,6 +221,10 @@ class Bus:
             else:
                 compiled = tuple(self._direct[hookimpl.function] for hookimpl in found)
             setattr(self.calls, name, compiled)
+        calls = self.calls
+        calls.inside_step = bool(
+            calls.on_before_zero_grad or calls.on_before_backward or calls.on_after_backward or calls.on_before_optimizer_step
+        )
 
     def _register(self, participant: Participant, *, trylast: bool) -> None:
         chosen = [

@@ -27,19 +27,19 @@ class TracedMetrics(Metrics):
         self.pending: list[tuple[Any, ...]] = []
         """What the running step logged so far: the arguments of :meth:`log`."""
 
-    def log(self, name: str, value: Any, *options: Any, **more: Any) -> None:
+    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
         """Keeps a value, as the base class does, when the step returned if it is compiled."""
         if not torch.compiler.is_compiling():
-            super().log(name, value, *options, **more)
+            super().log(name, value, options, batch_size)
         elif isinstance(value, torch.Tensor):
-            self.pending.append((value.clone(), name, options, more))  # the step may change it in place
+            self.pending.append((value.clone(), name, options, batch_size))  # the step may change it in place
         else:
-            self.pending.append((value, name, options, more))
+            self.pending.append((value, name, options, batch_size))
 
     def take(self) -> None:
         """Logs what the step that just returned has left."""
-        for value, name, options, more in self.pending:
-            super().log(name, value, *options, **more)
+        for value, name, options, batch_size in self.pending:
+            super().log(name, value, options, batch_size)
         self.pending.clear()
 
 

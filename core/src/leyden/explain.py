@@ -201,7 +201,7 @@ def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: b
     # What they monitor cannot be known; that of a plateau decides whether it steps, that of others is not used.
     known = [replace(config, monitor=None) for config in found.schedulers if not config.reduce_on_plateau]
     steps = [0] * len(found.optimizers)
-    schedulers = Schedulers(known, model, {}, steps)
+    schedulers = Schedulers(known, model, trainer.metrics, steps)
     cycle = [index for index, frequency in enumerate(found.frequencies) for _ in range(frequency)]
     names = [
         f"{type(optimizer).__name__}{f'-{i}' if i else ''}{f'/pg{j + 1}' if len(optimizer.param_groups) > 1 else ''}"

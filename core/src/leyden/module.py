@@ -183,19 +183,8 @@ class Module(HyperparametersMixin, nn.Module):
         trainer = self._trainer
         if trainer is None or not trainer.accepts_logs:
             return
-        trainer.metrics.log(
-            name,
-            value,
-            prog_bar,
-            logger,
-            on_step,
-            on_epoch,
-            reduce_fx,
-            enable_graph,
-            add_dataloader_idx,
-            batch_size,
-            rank_zero_only,
-        )
+        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, add_dataloader_idx, rank_zero_only)
+        trainer.metrics.log(name, value, options, batch_size)
 
     def log_dict(self, dictionary: Mapping[str, Any], **options: Any) -> None:
         """Records each item as :meth:`log` does, with the same options; a torchmetrics MetricCollection is such a dict."""

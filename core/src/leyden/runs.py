@@ -12,7 +12,8 @@ from leyden.datamodule import DataModule
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
-from leyden.loops.fit import FitLoop, make_step
+from leyden.loops.fit import FitLoop
+from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
 from leyden.loops.several_step import TurnsStep
@@ -55,6 +56,7 @@ def batches(
             if trainer.accumulate_grad_batches > 1:
                 step.begin(is_last)
             trainer.running_batch = (batch, batch_idx)
+            loop.outputs, loop.stepped = None, False  # until its user calls trainer.step()
             yield batch
             trainer.running_batch = None
             if isinstance(step, ManualStep):
@@ -77,7 +79,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     for callback in trainer.callbacks:
         if isinstance(callback, Callback):
             callback.validate_run(trainer, module)
-    schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.callback_metrics, trainer.progress.optimizer_steps)
+    schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.metrics, trainer.progress.optimizer_steps)
     module.zero_grad()
     _set_train_mode(module)
     trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)

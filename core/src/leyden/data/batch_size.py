@@ -21,26 +21,30 @@ def batch_size_of(batch: Any) -> int:
     Raises:
         UnknownBatchSize: they do not agree, or there is no tensor.
     """
-    for attribute in ("__batch_size__", "num_graphs"):
-        size = getattr(batch, attribute, None)
-        if isinstance(size, int):
-            return size
-    if batch.__class__ is Tensor:
+    kind = batch.__class__
+    if kind is tuple or kind is list:  # the usual batch, without the walk below: this runs once a batch
+        size = None
+        for item in batch:
+            shape = item.shape if item.__class__ is Tensor else ()
+            if not shape or (size is not None and shape[0] != size):
+                break
+            size = shape[0]
+        else:
+            if size is not None:
+                return int(size)
+    elif kind is Tensor:
         return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, list | tuple) and batch and all(map(_is_batched, batch)):
-        size = int(batch[0].shape[0])  # the usual batch, without the walk below: this runs once a batch
-        if all(item.shape[0] == size for item in batch):
-            return size
+    else:
+        for attribute in ("__batch_size__", "num_graphs"):
+            size = getattr(batch, attribute, None)
+            if isinstance(size, int):
+                return size
     sizes = {tensor.shape[0] for tensor in _tensors(batch) if tensor.ndim}
     if len(sizes) == 1:
         return int(sizes.pop())
     if not sizes:
         raise UnknownBatchSize(f"a batch of type {type(batch).__name__} holds no tensor that shows its size")
     raise UnknownBatchSize(f"the tensors of the batch have different first dimensions: {', '.join(map(str, sorted(sizes)))}")
-
-
-def _is_batched(value: Any) -> bool:
-    return value.__class__ is Tensor and value.ndim > 0
 
 
 def _tensors(data: Any) -> Iterator[Tensor]:

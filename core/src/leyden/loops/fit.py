@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from leyden.data.loaders import INFINITE, Loader, set_epoch
 from leyden.data.source import batches, bind_transfer
 from leyden.data.stages import load_train, load_validation
-from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
-from leyden.loops.manual_step import ManualStep
-from leyden.loops.several_step import TogetherStep, TurnsStep, step_of
-from leyden.loops.signature import takes_optimizer_idx
-from leyden.loops.step import TrainStep
+from leyden.loops.make_step import Step
+from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_interval
 from leyden.messages import LeydenWarning
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
@@ -24,35 +22,6 @@ from leyden.module import Module
 if TYPE_CHECKING:
     from leyden.optim.schedulers import Schedulers
     from leyden.trainer import Trainer
-
-
-Step: TypeAlias = "TrainStep | TurnsStep | ManualStep"
-
-
-def make_step(trainer: Trainer, module: Module) -> Step:
-    """How this run trains on one batch.
-
-    Raises:
-        ValueError: optimizers have frequencies but ``training_step`` does not take ``optimizer_idx``, or the other way round.
-    """
-    if not module.automatic_optimization:
-        return ManualStep(trainer, module)
-    name = f"{type(module).__name__}.training_step"
-    if len(trainer.optimizers) < 2:
-        if takes_optimizer_idx(module):
-            return TurnsStep(trainer, module, [])
-        return step_of(trainer, module)
-    if takes_optimizer_idx(module):
-        return TurnsStep(trainer, module, trainer.optimizer_frequencies)
-    if trainer.optimizer_frequencies:
-        raise ValueError(f"optimizers with a 'frequency' take turns, so write {name}(self, batch, batch_idx, optimizer_idx)")
-    for optimizer in trainer.optimizers:
-        if ClosureStep.is_needed(optimizer, module):
-            raise ValueError(
-                f"{type(optimizer).__name__} among several optimizers evaluates the loss itself, so each needs a turn of "
-                f"its own: write {name}(self, batch, batch_idx, optimizer_idx)"
-            )
-    return TogetherStep(trainer, module)
 
 
 class FitLoop:
@@ -85,6 +54,8 @@ class FitLoop:
         self.validated_at = 0
         self.epoch_validations = 0
         self.warned_length = False
+        self.loaded_in = trainer.progress.epoch
+        """The epoch in which the loaders were asked for."""
         self.outputs: Any = None
         """What training on the running batch left for ``on_train_batch_end``."""
         self.fetched: Generator[tuple[Any, bool], None, None] | None = None
@@ -96,15 +67,13 @@ class FitLoop:
 
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
-        forward_backward, update = self.step.forward_backward, self.step.update
-        source = self.batches()
-        try:
-            for batch, batch_idx, is_last in source:
-                self.outputs = forward_backward(batch, batch_idx, is_last)
-                self.stepped = update()
-                del batch  # freed before the next one is read
-        finally:
-            source.close()  # ends the loader's workers now, not when a traceback is forgotten
+        with self._running():
+            train = bind_training(self.step)
+            while self._begins_epoch():
+                for batch, batch_idx, is_last in self._epoch():
+                    self.outputs, self.stepped = train(batch, batch_idx, is_last)
+                    del batch  # freed before the next one is read
+                self._end_epoch()
 
     def batches(self) -> Generator[tuple[Any, int, bool], None, None]:
         """Everything of a fit but the training of a batch, which whoever reads this does before asking for the next.
@@ -114,27 +83,38 @@ class FitLoop:
         Yields:
             A batch on its device, its index in the epoch, and whether the epoch ends with it.
         """
-        trainer, module, progress = self.trainer, self.module, self.progress
-        hook = trainer.bus.hook
+        with self._running():
+            while self._begins_epoch():
+                yield from self._epoch()
+                self._end_epoch()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """What comes before the first epoch and after the last."""
+        trainer, module, hook = self.trainer, self.module, self.trainer.bus.hook
         trainer.metrics.enter(TRAIN_EPOCH)
         hook.on_train_start(trainer=trainer, module=module)
         if self.schedulers.epoch_plateau:
             trainer.bus.register(self.schedulers)
         try:
-            while not self._done():
-                set_epoch(self.loader.iterable, progress.epoch)
-                yield from self._epoch()
-                self._end_epoch()
-                self._reload()
+            yield
         finally:
             trainer.bus.unregister(self.schedulers)
             if self.fetched is not None:
-                self.fetched.close()
+                self.fetched.close()  # ends the loader's workers now, not when a traceback is forgotten
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
             trainer.metrics.enter(TRAIN_BATCH)
             self.log_record(trainer.metrics.step_record())
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
+
+    def _begins_epoch(self) -> bool:
+        """Whether there is another epoch, which then has new loaders if they are due and the samplers' attention."""
+        if self._done():
+            return False
+        self._reload()
+        set_epoch(self.loader.iterable, self.progress.epoch)
+        return True
 
     def _epoch(self) -> Iterator[tuple[Any, int, bool]]:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
@@ -144,6 +124,8 @@ class FitLoop:
             metrics.enter(TRAIN_EPOCH)
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
         schedulers, log_every, is_last = self.schedulers, trainer.log_every_n_steps, batch_idx >= self.loader.length
+        by_step, by_step_plateau = schedulers.step, schedulers.step_plateau
+        inside = self.validation is not None and self.validates_inside
         metrics.enter(TRAIN_BATCH)
 
         batch_size, last_size = self.loader.batch_sizes()
@@ -157,10 +139,9 @@ class FitLoop:
                 break
             trainer.is_last_batch = is_last
 
-            self.outputs, self.stepped = None, False
             yield batch, batch_idx, is_last
             stepped = self.stepped
-            if stepped and schedulers.step:
+            if stepped and by_step:
                 schedulers.advance_steps(step.stepped_optimizers)
             if is_last and schedulers.epoch:
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
@@ -169,19 +150,19 @@ class FitLoop:
 
             for hook in calls.on_train_batch_end:
                 hook(trainer, module, self.outputs, batch, batch_idx - 1)
-            if stepped and log_every and progress.global_step % log_every == 0:
+            steps_done = progress.global_step
+            if stepped and log_every and steps_done % log_every == 0:
                 self.log_record(metrics.step_record())
             del batch  # freed before the next one is read
             metrics.batch = self.outputs = None
 
-            may_validate = is_last or self.validates_inside or trainer.should_stop
-            if may_validate and self.validation is not None and self._validation_due(is_last):
+            if (is_last or inside or trainer.should_stop) and self.validation is not None and self._validation_due(is_last):
                 self._validate()
-            if stepped and schedulers.step_plateau:
-                schedulers.advance(schedulers.step_plateau, progress.global_step)
+            if by_step_plateau and stepped:
+                schedulers.advance(by_step_plateau, steps_done)
             if trainer.interrupt_requested:
                 raise KeyboardInterrupt
-            may_stop = trainer.should_stop or progress.global_step == trainer.max_steps or self.deadline is not None
+            may_stop = trainer.should_stop or steps_done == trainer.max_steps or self.deadline is not None
             if may_stop and self._stop_inside_epoch():
                 break
         metrics.batch = None
@@ -208,9 +189,10 @@ class FitLoop:
 
     def _reload(self) -> None:
         """Asks for new loaders when ``reload_dataloaders_every_n_epochs`` says so."""
-        every = self.trainer.reload_dataloaders_every_n_epochs
-        if not every or self.progress.epoch % every or self._done():
+        every, epoch = self.trainer.reload_dataloaders_every_n_epochs, self.progress.epoch
+        if not every or epoch == self.loaded_in or epoch % every:
             return
+        self.loaded_in = epoch
         self.loader = load_train(self.trainer)
         self.validate_every = validation_interval(self.trainer, self.loader.length)
         if self.validation is not None:

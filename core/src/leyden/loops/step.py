@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
-_UNSEEN: dict[str, Any] = {}
+UNSEEN: dict[str, Any] = {}
+"""What a training batch leaves for hooks where there is none that would see it."""
 
 
 class TrainStep:
@@ -81,6 +82,14 @@ class TrainStep:
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
         self.prepares = self.unscales or self.clips or self.accumulated > 1
         """Whether :meth:`before_step` has anything to do but call hooks."""
+        self.is_usual = (
+            self.optimizer is not None
+            and not self.prepares
+            and self.steps_plainly
+            and self.clears_plainly
+            and self.backward is Tensor.backward
+        )
+        """Whether forward, ``loss.backward()`` and ``optimizer.step()`` are all there is to a batch."""
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Adds the gradients of one batch.
@@ -129,7 +138,7 @@ class TrainStep:
             hook(trainer, module)
 
         if not calls.on_train_batch_end and not self.needs_loss:
-            return _UNSEEN  # nobody asks, and detaching costs a microsecond
+            return UNSEEN  # nobody asks, and detaching costs a microsecond
         loss = loss.detach()
         return {"loss": loss} if output.__class__ is Tensor else {**output, "loss": loss}
 

@@ -45,8 +45,9 @@ _PENDING = 64
 class Entry:
     """One key in one kind of moment."""
 
-    __slots__ = ("bar", "count", "enable_graph", "key_epoch", "key_step", "local", "metric", "name", "on_epoch", "on_step",
-                 "options", "pending", "reduction", "seen", "to_logger", "total", "value", "weight", "weights")  # fmt: skip
+    __slots__ = ("bar", "count", "dtype", "enable_graph", "key_epoch", "key_step", "local", "metric", "name", "on_epoch",
+                 "on_step", "options", "pending", "reduction", "seen", "to_logger", "total", "value", "weight",
+                 "weights")  # fmt: skip
 
     def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduction: str) -> None:
         self.name = name
@@ -60,6 +61,8 @@ class Entry:
         self.key_step = f"{name}_step" if both else name
         self.key_epoch = f"{name}_epoch" if both else name
         self.value: Any = None
+        self.dtype = torch.float32
+        """What a value that is kept as a number was."""
         self.metric: Any = None
         """The torchmetrics object that was logged, if it was one."""
         self.seen = -1  # the log() count of the last value, to tell fresh values from those already recorded
@@ -78,14 +81,6 @@ class Entry:
         self.count = 0
         self.pending.clear()
         self.weights.clear()
-
-    def add(self, value: Any, weight: float) -> None:
-        """Adds one value to the epoch's: at once only to a list, for adding tensors costs more than a step can hide."""
-        self.count += 1
-        self.pending.append(value)
-        self.weights.append(weight)
-        if self.count % _PENDING == 0:
-            self.gather()
 
     def gather(self) -> None:
         """Adds the pending values to the sum, by one stacking of those of one dtype and device."""
@@ -137,6 +132,12 @@ class Entry:
         else:
             self.total = (min if reduction == "min" else max)(before, total)
 
+    def latest(self) -> Tensor:
+        """The latest value, as a tensor."""
+        if isinstance(self.value, Tensor):
+            return self.value
+        return torch.tensor(self.value, dtype=self.dtype if self.dtype.is_floating_point else torch.float32)
+
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
         if self.metric is not None:
@@ -150,13 +151,13 @@ class Metrics:
     """The values of a run.
 
     Everything stays on the device until a log point: :meth:`step_record` and :meth:`reduce_epoch` read all that is due in
-    one copy a device.
+    one copy a device. What is in the host's memory already is taken as a number at once, which waits for nothing.
     """
 
-    def __init__(self, strategy: Strategy) -> None:
-        self.callback_metrics: dict[str, Tensor] = {}
-        """The latest value of each key, on its device."""
+    defers = False
+    """Whether values in the host's memory stay tensors until a log point too, as those on a device do; for tests."""
 
+    def __init__(self, strategy: Strategy) -> None:
         self.logged_metrics: dict[str, float] = {}
         """The latest value of each key as the loggers got it."""
 
@@ -175,6 +176,21 @@ class Metrics:
         self._known: set[str] = set()
         self._clock = 0
         self._recorded = 0
+        self._latest: dict[str, Tensor] = {}
+        self._shown = 0
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """The latest value of each key, on its device, or on the CPU."""
+        if self._clock != self._shown:
+            # Most values are replaced before anybody looks, so they come here when somebody does.
+            fresh = [e for table in self._tables.values() for e in table.values() if e.on_step and e.seen > self._shown]
+            self._shown = self._clock
+            for entry in sorted(fresh, key=lambda entry: entry.seen):
+                self._latest[entry.name] = value = entry.latest()
+                if entry.on_epoch:
+                    self._latest[entry.key_step] = value
+        return self._latest
 
     def enter(self, context: Context | None, dataloader_idx: int = 0, *, suffix: str = "") -> None:
         """Says what kind of moment begins; None forbids logging.
@@ -191,38 +207,30 @@ class Metrics:
             self._entries = self._tables.setdefault((context, dataloader_idx), {})
             self._suffix = suffix
 
-    def log(
-        self,
-        name: str,
-        value: Any,
-        prog_bar: bool,
-        logger: bool | None,
-        on_step: bool | None,
-        on_epoch: bool | None,
-        reduce_fx: Any,
-        enable_graph: bool,
-        add_dataloader_idx: bool,
-        batch_size: int | None,
-        rank_zero_only: bool,
-    ) -> None:
-        """Keeps a value; see :meth:`leyden.Module.log`."""
-        options = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, add_dataloader_idx, rank_zero_only)
+    def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
+        """Keeps a value; see :meth:`leyden.Module.log`.
+
+        Args:
+            name: the key.
+            value: a number, a tensor of one element, or a torchmetrics object.
+            options: ``prog_bar``, ``logger``, ``on_step``, ``on_epoch``, ``reduce_fx``, ``enable_graph``,
+                ``add_dataloader_idx`` and ``rank_zero_only``, in this order.
+            batch_size: the weight of the value in a mean; found from the batch if None.
+        """
         entry = self._entries.get(name)
         if entry is None or self.context is None:
             entry = self._new_entry(name, options)
         elif entry.options != options:
             raise ValueError(_different_options(name, entry.options, options))
         if isinstance(value, Tensor):
-            if value.ndim and value.numel() != 1:
-                raise ValueError(
-                    f"self.log({name!r}, ...): expected one number, got a tensor of shape {tuple(value.shape)}; "
-                    f"reduce it first, for instance with .mean()"
-                )
             if value.ndim:
-                value = value.reshape(())
-            if not value.is_floating_point():
+                value = _only_element(name, value)
+            if value.is_cpu and not entry.enable_graph and not self.defers:
+                entry.dtype = value.dtype
+                value = value.tolist()  # no copy, no operation: a third of what detach().clone() costs
+            elif not value.is_floating_point():
                 value = value.float()
-            elif not enable_graph:
+            elif not entry.enable_graph:
                 value = value.detach().clone()  # the user may change it in place before it is read, as in `loss /= 2`
         elif not isinstance(value, int | float):
             if is_metric(value):
@@ -231,18 +239,18 @@ class Metrics:
             value = _number(name, value)
         self._clock = entry.seen = self._clock + 1
         entry.value = value
-        if entry.on_step:
-            kept = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float32)
-            self.callback_metrics[entry.name] = kept
-            if entry.on_epoch:
-                self.callback_metrics[entry.key_step] = kept
         if entry.on_epoch:
             weight = batch_size or 1
             if batch_size is None and self.batch is not None and entry.reduction == "mean":
                 if self.batch_size is None:
                     self.batch_size = self._infer(name)
                 weight = self.batch_size
-            entry.add(value, weight)
+            # At once only to lists, for adding tensors costs more than a step can hide.
+            entry.pending.append(value)
+            entry.weights.append(weight)
+            entry.count = count = entry.count + 1
+            if count % _PENDING == 0:
+                entry.gather()
             if self.context is not None and not self.context.per_batch:
                 # Whoever monitors the key in the hook that logged it finds it; processes are reduced over after the hook.
                 self.callback_metrics[entry.name] = entry.so_far()
@@ -275,9 +283,6 @@ class Metrics:
                     f"or pass on_step=False, on_epoch=True"
                 )
             entry.value = _metric_value(entry.name, metric, value).clone()
-            self.callback_metrics[entry.name] = entry.value
-            if entry.on_epoch:
-                self.callback_metrics[entry.key_step] = entry.value
         if entry.on_epoch and self.context is not None and not self.context.per_batch:
             self.callback_metrics[entry.name] = entry.so_far()
 
@@ -421,18 +426,28 @@ class Metrics:
     def isolated(self) -> Iterator[None]:
         """Whatever is logged inside leaves no trace outside, save in :meth:`known_keys`."""
         kept = (self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries)
-        self.callback_metrics, self.logged_metrics, self.progress_bar_metrics = {}, {}, {}
+        self._latest, self.logged_metrics, self.progress_bar_metrics = {}, {}, {}
         self._tables, self._entries = {}, {}
         try:
             yield
         finally:
             self.forget()
-            self.callback_metrics, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries = kept
+            self._latest, self.logged_metrics, self.progress_bar_metrics, self._tables, self._entries = kept
+            self._shown = self._clock
 
 
 def is_metric(value: Any) -> bool:
     """Whether ``value`` is a torchmetrics object, or behaves like one."""
     return all(callable(getattr(value, method, None)) for method in ("update", "compute", "reset"))
+
+
+def _only_element(name: str, value: Tensor) -> Tensor:
+    if value.numel() != 1:
+        raise ValueError(
+            f"self.log({name!r}, ...): expected one number, got a tensor of shape {tuple(value.shape)}; "
+            f"reduce it first, for instance with .mean()"
+        )
+    return value.reshape(())
 
 
 def _metric_value(name: str, metric: Any, value: Any) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from leyden.hookspecs import hookimpl
 from leyden.messages import alternatives
@@ -11,21 +11,20 @@ from leyden.module import Module
 from leyden.optim.configure import SchedulerConfig
 
 if TYPE_CHECKING:
+    from leyden.metrics.store import Metrics
     from leyden.trainer import Trainer
 
 
 class Schedulers:
     """The schedulers of a run; each kind of moment has its own tuple, empty where there is none."""
 
-    def __init__(
-        self, configs: Iterable[SchedulerConfig], module: Module, metrics: Mapping[str, Any], optimizer_steps: list[int]
-    ) -> None:
+    def __init__(self, configs: Iterable[SchedulerConfig], module: Module, metrics: Metrics, optimizer_steps: list[int]) -> None:
         """Sorts the schedulers of a run.
 
         Args:
             configs: what ``configure_optimizers`` returned.
             module: steps them, by its ``lr_scheduler_step``.
-            metrics: the latest values, for those that monitor one.
+            metrics: has the latest values, for those that monitor one.
             optimizer_steps: the steps of each optimizer, as the run goes on.
         """
         # In manual optimization the user steps schedulers as well as optimizers.
@@ -61,13 +60,14 @@ class Schedulers:
             if not config.reduce_on_plateau and config.monitor is None:
                 self._module.lr_scheduler_step(config.scheduler, None)
                 continue
-            value = self._metrics.get(config.monitor or "")
+            latest = self._metrics.callback_metrics
+            value = latest.get(config.monitor or "")
             if value is not None:
                 self._module.lr_scheduler_step(config.scheduler, value if config.reduce_on_plateau else None)
             elif config.strict:
                 raise ValueError(
                     f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
-                    f"{alternatives(config.monitor or '', self._metrics, 'logged')}"
+                    f"{alternatives(config.monitor or '', latest, 'logged')}"
                 )
 
     @hookimpl(trylast=True)
