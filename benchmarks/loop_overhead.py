@@ -1,8 +1,9 @@
 """What one training step costs under each library, as a ratio to the same step written by hand.
 
-Every contestant trains the same small network on the same batches in this one process, in short rounds, so that a slow
-moment of the machine hits all of them. A figure is the time between the starts of two ``training_step`` calls of one running
-fit, so that setting a fit up and ending it count for nobody. Contestants that are not installed are left out and named.
+Every contestant trains the same small network on the same batches in this one process, each in a thread of its own of which
+one runs at a time: they take turns of a few steps, so that a slow moment of the machine hits all of them. A figure is the time
+between the starts of two ``training_step`` calls of one running fit, so that setting a fit up and ending it count for nobody,
+divided by that of the hand-written loop's turn in the same cycle. Contestants that are not installed are left out and named.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -29,7 +31,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 WARM_UP = 100
-"""Steps of each fit before the clock starts."""
+"""Steps of each fit before its first turn."""
+
+SETTLE = 6
+"""Steps at the start of a turn that are not measured: the others have had the processor's caches."""
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -47,27 +52,34 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Clock:
-    """Notes when the first and the last measured step start."""
+    """Measures a contestant's turns, and hands over to the next one after each."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, turns: int, steps: int) -> None:
+        self.turns = turns
         self.steps = steps
         self.count = 0
-        self.start = self.stop = 0.0
+        self.start = 0.0
+        self.microseconds: list[float] = []
+        """What a step took, for each turn."""
+        self.mine = threading.Semaphore(0)
+        self.next: Clock = self
 
     def tick(self) -> None:
         """Called at the start of every step."""
-        if self.count == WARM_UP:
+        count, self.count = self.count - WARM_UP, self.count + 1
+        if count < 0:
+            return
+        position = count % (SETTLE + self.steps)
+        if position == SETTLE:
             self.start = time.perf_counter()
-        elif self.count == WARM_UP + self.steps:
-            self.stop = time.perf_counter()
-        self.count += 1
+        elif position == 0:
+            if count:
+                self.microseconds.append((time.perf_counter() - self.start) / self.steps * 1e6)
+            self.next.mine.release()
+            self.mine.acquire()
 
     def loader(self) -> DataLoader[Any]:
-        return DataLoader(Batches(WARM_UP + self.steps + 1), batch_size=None)
-
-    def microseconds(self) -> float:
-        assert self.count == WARM_UP + self.steps + 1, f"{self.count} steps ran"
-        return (self.stop - self.start) / self.steps * 1e6
+        return DataLoader(Batches(WARM_UP + self.turns * (SETTLE + self.steps) + 1), batch_size=None)
 
 
 def network() -> nn.Module:
@@ -112,6 +124,18 @@ def hand_written(clock: Clock) -> None:
         clock.tick()
         loss = F.cross_entropy(net(x), y)
         optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def hand_written_without_zero_grad(clock: Clock) -> None:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    for x, y in clock.loader():
+        clock.tick()
+        loss = F.cross_entropy(net(x), y)
+        for parameter in net.parameters():
+            parameter.grad = None
         loss.backward()
         optimizer.step()
 
@@ -203,6 +227,7 @@ CONTESTANTS: dict[str, tuple[Callable[[Clock], None], str]] = {
     "leyden, quiet": (leyden_quiet, "leyden-core"),
     "leyden, everything on": (leyden_everything, "leyden-callbacks"),
     "hand-written loop again": (hand_written, "torch"),
+    "hand, no zero_grad()": (hand_written_without_zero_grad, "torch"),
     "ignite": (ignite, "pytorch-ignite"),
     "accelerate": (accelerate, "accelerate"),
     "Lightning, quiet": (lightning_quiet, "lightning"),
@@ -222,13 +247,32 @@ class Sink(io.TextIOBase):
         return len(text)
 
 
-def measure(run: Callable[[Clock], None], steps: int) -> float:
-    """Microseconds of one step."""
-    clock = Clock(steps)
+def race(runs: dict[str, Callable[[Clock], None]], turns: int, steps: int) -> dict[str, list[float]]:
+    """Microseconds of a step for each contestant and turn."""
+    clocks = {name: Clock(turns, steps) for name in runs}
+    in_order = list(clocks.values())
+    for clock, following in zip(in_order, in_order[1:] + in_order[:1], strict=True):
+        clock.next = following
+
+    def run(name: str) -> None:
+        clock = clocks[name]
+        clock.mine.acquire()
+        try:
+            runs[name](clock)
+        finally:
+            clock.next.mine.release()
+
+    threads = [threading.Thread(target=run, args=(name,), name=name) for name in runs]
     gc.collect()
     with redirect_stdout(Sink()), redirect_stderr(Sink()):
-        run(clock)
-    return clock.microseconds()
+        for thread in threads:
+            thread.start()
+        in_order[0].mine.release()
+        for thread in threads:
+            thread.join()
+    for name, clock in clocks.items():
+        assert len(clock.microseconds) == turns, f"{name} ended after {len(clock.microseconds)} of {turns} turns"
+    return {name: clock.microseconds for name, clock in clocks.items()}
 
 
 def installed() -> tuple[dict[str, Callable[[Clock], None]], dict[str, str]]:
@@ -252,7 +296,7 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def report(times: dict[str, list[float]], missing: dict[str, str], steps: int) -> dict[str, Any]:
-    """Ratios to the hand-written loop of the same round, median and quartiles; and that of the fastest rounds of both."""
+    """Ratios to the hand-written loop of the same cycle, median and quartiles; and that of the fastest turns of both."""
     contestants = {}
     for name, values in times.items():
         low, middle, high = quartiles([value / hand for value, hand in zip(values, times[REFERENCE], strict=True)])
@@ -265,7 +309,7 @@ def report(times: dict[str, list[float]], missing: dict[str, str], steps: int) -
         }
     names = {distribution for name, (_, distribution) in CONTESTANTS.items() if name in times}
     return {
-        "rounds": len(times[REFERENCE]),
+        "turns": len(times[REFERENCE]),
         "steps": steps,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in sorted(names)},
@@ -276,8 +320,9 @@ def report(times: dict[str, list[float]], missing: dict[str, str], steps: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each contestant runs (default 15)")
-    parser.add_argument("--steps", type=int, default=400, help="measured steps of a contestant in a round (default 400)")
+    parser.add_argument("--rounds", type=int, default=4, help="how often everybody fits (default 4)")
+    parser.add_argument("--turns", type=int, default=60, help="turns of a contestant in a round (default 60)")
+    parser.add_argument("--steps", type=int, default=40, help="measured steps of a turn (default 40)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
 
@@ -289,18 +334,19 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in found}
     for name, run in found.items():  # imports and first-time work are over before the first round
         print(f"warming up: {name}", file=sys.stderr)
-        measure(run, 10)
+        race({name: run}, 1, 10)
     for index in range(arguments.rounds):
         print(f"round {index + 1} of {arguments.rounds}", end="\r", file=sys.stderr)
         order = list(found)
-        for name in order[index % len(order) :] + order[: index % len(order)]:  # nobody always follows the same one
-            times[name].append(measure(found[name], arguments.steps))
+        order = order[index % len(order) :] + order[: index % len(order)]
+        for name, values in race({name: found[name] for name in order}, arguments.turns, arguments.steps).items():
+            times[name].extend(values)
 
     figures = report(times, missing, arguments.steps)
     if arguments.json:
         print(json.dumps(figures, indent=2))
         return
-    print(f"{'':26}{'ratio':>8}{'quartiles':>16}{'fastest':>10}{'us a step':>11}   medians of {arguments.rounds} rounds")
+    print(f"{'':26}{'ratio':>8}{'quartiles':>16}{'fastest':>10}{'us a step':>11}   medians of {figures['turns']} turns")
     for name, row in figures["contestants"].items():
         spread = f"{row['lower_quartile']:.3f}-{row['upper_quartile']:.3f}"
         print(f"{name:26}{row['ratio']:8.3f}{spread:>16}{row['fastest']:10.3f}{row['microseconds']:11.1f}")
