@@ -91,7 +91,7 @@ class DataModule(HyperparametersMixin):
             ValueError: it is not a checkpoint.
             TypeError: a constructor argument is missing.
         """
-        from leyden.checkpoint.load import build_datamodule_from_checkpoint
+        from leyden.checkpoint.build import build_datamodule_from_checkpoint
 
         return build_datamodule_from_checkpoint(cls, checkpoint_path, map_location, weights_only, kwargs)
 

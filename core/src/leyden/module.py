@@ -589,7 +589,7 @@ class Module(HyperparametersMixin, nn.Module):
             TypeError: a constructor argument is missing.
             RuntimeError: the weights do not fit.
         """
-        from leyden.checkpoint.load import build_from_checkpoint
+        from leyden.checkpoint.build import build_from_checkpoint
 
         return build_from_checkpoint(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, kwargs)
 
