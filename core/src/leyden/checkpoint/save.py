@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leyden.checkpoint.format import FORMAT
 from leyden.checkpoint.hyperparameters import add_hyperparameters
+from leyden.checkpoint.partial import parameter_names
 from leyden.checkpoint.plain import NotPlain, plain
 from leyden.module import is_overridden
 from leyden.version import __version__
@@ -12,8 +14,6 @@ from leyden.version import __version__
 if TYPE_CHECKING:
     from leyden.callback import Callback
     from leyden.trainer import Trainer
-
-FORMAT = 1
 
 
 def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
@@ -44,6 +44,7 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         add_hyperparameters(checkpoint, trainer.datamodule, "datamodule_hyper_parameters", "datamodule_hparams_name")
     if not weights_only:
         checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
+        checkpoint["leyden"]["optimizer_parameters"] = parameter_names(module, trainer.optimizers)
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         precision = trainer.precision.state_dict()
         if precision:
