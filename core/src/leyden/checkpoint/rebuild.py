@@ -14,7 +14,6 @@ import pathlib
 import re
 import types
 import uuid
-import zoneinfo
 from argparse import Namespace
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -228,6 +227,8 @@ class _Encoder:
         return data
 
     def _moment(self, value: Any, at: tuple[Any, ...]) -> str:
+        import zoneinfo  # takes its time, and few have one
+
         zone = value.tzinfo
         if zone is None or type(zone) is datetime.timezone:
             self._note(at, type(value).__name__)
@@ -361,6 +362,8 @@ def _give_number(data: Any, recipe: Recipe, _: AllowList) -> Any:
 
 
 def _give_datetime(data: Any, recipe: Recipe, _: AllowList) -> Any:
+    import zoneinfo  # see _moment
+
     moment = datetime.datetime.fromisoformat(data)
     return moment.astimezone(zoneinfo.ZoneInfo(recipe["zone"])) if "zone" in recipe else moment
 
