@@ -494,17 +494,6 @@ def test_a_cut_off_checkpoint_is_named():
     assert refused("cut.ckpt").startswith("'cut.ckpt' cannot be read as a checkpoint of plain data: ")
 
 
-class Attack:
-    def __reduce__(self):
-        return (Path.write_text, (Path("attacked"), "yes"))
-
-
-def test_code_in_a_file_is_not_run():
-    torch.save({"state_dict": {}, "odd": Attack()}, "attack.ckpt")
-    assert refused("attack.ckpt").startswith("'attack.ckpt' cannot be read as a checkpoint of plain data: ")
-    assert not Path("attacked").exists()
-
-
 @pytest.mark.parametrize("method", ["fit", "test"])
 def test_weights_only_false_is_refused(method):
     with pytest.raises(ValueError) as caught:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -249,23 +245,6 @@ def test_state_that_a_file_does_not_have_is_an_error(trained):
 
 
 # ---- from elsewhere ----
-
-
-@pytest.fixture
-def server():
-    """A web server for the working directory, on a port of the system's choice."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(Path.cwd())))
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_address[1]}"
-    served.shutdown()
-    served.server_close()
-    thread.join()
 
 
 def test_weights_come_from_memory(trained):
