@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -15,6 +19,23 @@ from leyden.plugins import installed
 def core_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switches off every plug-in, so that a ``Trainer()`` writes and prints nothing and has the plain parts."""
     monkeypatch.setenv("LEYDEN_DISABLE_PLUGINS", ",".join(sorted({plugin.distribution for plugin in installed()})))
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A web server for the working directory, on a port of the system's choice."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(Path.cwd())))
+    thread = threading.Thread(target=served.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{served.server_address[1]}"
+    served.shutdown()
+    served.server_close()
+    thread.join()
 
 
 class MakeDistribution(Protocol):

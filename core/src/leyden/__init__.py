@@ -2,6 +2,8 @@
 
 from leyden.accelerator import Accelerator
 from leyden.callback import Callback
+from leyden.checkpoint.allowed import allow_rebuild
+from leyden.checkpoint.choose import load_weights
 from leyden.checkpoint_io import CheckpointIO
 from leyden.component import Component
 from leyden.data.combined import CombinedLoader
@@ -43,6 +45,8 @@ __all__ = [
     "Strategy",
     "Trainer",
     "__version__",
+    "allow_rebuild",
     "hookimpl",
+    "load_weights",
     "seed_everything",
 ]

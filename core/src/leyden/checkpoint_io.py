@@ -9,6 +9,7 @@ from typing import IO, Any, cast
 
 import torch
 
+from leyden.checkpoint.archive import check_sizes, why_unreadable
 from leyden.component import Component
 
 StrPath = str | os.PathLike[str]
@@ -63,13 +64,14 @@ class CheckpointIO(Component):
         path = os.fspath(path)
         if "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(f"there is no checkpoint {path!r}")
-        try:
-            with _opened(path) as file:
+        with _opened(path) as file:
+            check_sizes(file, path)
+            try:
                 checkpoint = torch.load(file, map_location=map_location, weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{path!r} cannot be read as a checkpoint of plain data: {error}") from error
+            except OSError:
+                raise
+            except Exception as error:
+                raise ValueError(why_unreadable(file, path, error)) from error
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
             raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'")
         return checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -82,18 +82,30 @@ class DataModule(HyperparametersMixin):
 
     @classmethod
     def load_from_checkpoint(
-        cls: type[D], checkpoint_path: str, map_location: Any = None, weights_only: bool | None = None, **kwargs: Any
+        cls: type[D],
+        checkpoint_path: str,
+        map_location: Any = None,
+        weights_only: bool | None = None,
+        allow: Iterable[Any] | Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> D:
         """Builds the data module from the hyperparameters in a checkpoint, replaced or completed by ``kwargs``.
+
+        Args:
+            checkpoint_path: a file or a URL that fsspec knows.
+            map_location: where tensors go, as for ``torch.load``; the CPU if not given.
+            weights_only: True or None; a checkpoint is never unpickled.
+            allow: classes and functions that the file may have as hyperparameters, see :func:`leyden.allow_rebuild`.
+            kwargs: constructor arguments.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is not a checkpoint.
-            TypeError: a constructor argument is missing.
+            TypeError: a constructor argument is missing, or a hyperparameter is of a class that is not allowed.
         """
-        from leyden.checkpoint.load import build_datamodule_from_checkpoint
+        from leyden.checkpoint.build import build_datamodule_from_checkpoint
 
-        return build_datamodule_from_checkpoint(cls, checkpoint_path, map_location, weights_only, kwargs)
+        return build_datamodule_from_checkpoint(cls, checkpoint_path, map_location, weights_only, allow, kwargs)
 
     @classmethod
     def from_datasets(

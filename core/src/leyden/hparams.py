@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
 
-from leyden.messages import alternatives
+from leyden.messages import alternatives, shown
 
 
 class AttributeDict(dict[str, Any]):
@@ -41,7 +41,8 @@ class HyperparametersMixin:
     _hparams: AttributeDict | None = None
     _hparams_initial: AttributeDict | None = None
     _hparams_name: str | None = None
-    _hparams_type: str | None = None
+    _hparams_given: type | None = None
+    _hparams_reported: tuple[str, ...] = ()
     _log_hyperparams: bool = False
 
     @property
@@ -50,6 +51,22 @@ class HyperparametersMixin:
         if self._hparams is None:
             self._hparams = AttributeDict()
         return self._hparams
+
+    @hparams.setter
+    def hparams(self, value: Mapping[str, Any] | Namespace) -> None:
+        # As ``save_hyperparameters(value)`` in __init__, in the words of older code.
+        if not isinstance(value, Mapping | Namespace):
+            raise TypeError(f"hparams = {shown(value)}: expected a dict or a Namespace")
+        frame = inspect.currentframe()
+        while frame is not None and (
+            frame.f_code.co_name != "__init__" or frame.f_locals.get(next(iter(frame.f_code.co_varnames), "")) is not self
+        ):
+            frame = frame.f_back  # nn.Module's own __setattr__ lies in between
+        self._hparams = None
+        if frame is not None:
+            self.save_hyperparameters(value, frame=frame)
+        else:
+            self.hparams.update(vars(value) if isinstance(value, Namespace) else value)
 
     @property
     def hparams_initial(self) -> AttributeDict:
@@ -105,7 +122,7 @@ class HyperparametersMixin:
         for key in ignored:  # a base class may have kept it already
             self.hparams.pop(key, None)
         if name:
-            self._hparams_name, self._hparams_type = name, "Namespace" if isinstance(given, Namespace) else "dict"
+            self._hparams_name, self._hparams_given = name, type(given)
         self._hparams_initial = AttributeDict({key: _copied(value) for key, value in self.hparams.items()})
         self._log_hyperparams = logger
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -560,27 +560,38 @@ class Module(HyperparametersMixin, nn.Module):
         hparams_file: str | Path | None = None,
         strict: bool | None = None,
         weights_only: bool | None = None,
+        include: str | Iterable[str] | None = None,
+        exclude: str | Iterable[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        allow: Iterable[Any] | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> M:
-        """Builds the module from the hyperparameters in a checkpoint and loads its weights.
+        """Builds the module from the hyperparameters in a checkpoint and loads its weights; Lightning's files too.
 
         Args:
-            checkpoint_path: a file or URL.
+            checkpoint_path: a file or a URL that fsspec knows.
             map_location: where the weights go, as for ``torch.load``; the CPU if not given.
             hparams_file: a YAML or CSV file is not read: hyperparameters come from the checkpoint and ``kwargs``.
             strict: whether missing or unexpected weights are an error; the module's ``strict_loading`` if not given.
             weights_only: True or None; a checkpoint is never unpickled.
-            kwargs: constructor arguments that replace or add to those in the checkpoint.
+            include: which of the file's weights to load, as for :func:`leyden.load_weights`.
+            exclude: which of them not to load.
+            rename: new names for them.
+            allow: classes and functions that the file may have as hyperparameters, see :func:`leyden.allow_rebuild`; or a
+                dict of what stands for them now by the import path in the file, ``"package.module:Class"``.
+            kwargs: constructor arguments that replace or add to those in the checkpoint. A constructor's own argument of the
+                name ``include``, ``exclude``, ``rename`` or ``allow`` goes before ours.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is not a checkpoint.
-            TypeError: a constructor argument is missing.
+            TypeError: a constructor argument is missing, or a hyperparameter is of a class that is not allowed.
             RuntimeError: the weights do not fit.
         """
-        from leyden.checkpoint.load import build_from_checkpoint
+        from leyden.checkpoint.build import build_from_checkpoint
 
-        return build_from_checkpoint(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, kwargs)
+        ours = {"include": include, "exclude": exclude, "rename": rename, "allow": allow}
+        return build_from_checkpoint(cls, checkpoint_path, map_location, hparams_file, strict, weights_only, ours, kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of the module (an average of weights, a worker's, a pickle) is not attached to the run.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from leyden.callback import Callback
+from leyden.checkpoint.format import understood
+from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
@@ -68,6 +70,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     trainer.training = True
     _default_limits(trainer)
     checkpoint = _set_up(trainer, "fit", module, ckpt_path)
+    check_hyperparameters(trainer)
     _configure_optimizers(trainer, module)
     trainer.bus.hook.on_fit_start(trainer=trainer, module=module)
     _introduce_to_loggers(trainer, module)
@@ -139,7 +142,7 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
     checkpoint = None
     if ckpt_path is not None:
         trainer.ckpt_path = trainer.resolve_checkpoint(ckpt_path)
-        checkpoint = trainer.checkpoint_io.load(trainer.ckpt_path)
+        checkpoint = understood(trainer.checkpoint_io.load(trainer.ckpt_path), trainer.ckpt_path)
     for owner in (trainer.datamodule, module):
         if (
             owner is not None

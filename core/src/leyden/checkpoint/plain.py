@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.device, torch.Size)
+PLAIN = (str, int, float, bool, complex, bytes, type(None), torch.dtype, torch.device, torch.Size)
 
 
 class NotPlain(TypeError):
-    """A value is not plain data; ``where`` says at which keys."""
+    """``value`` is not plain data; ``where`` says at which keys it is."""
 
     def __init__(self, where: str, value: object) -> None:
         super().__init__(f"{where} is a {type(value).__module__}.{type(value).__qualname__}")
         self.where = where
+        self.value = value
 
 
 def plain(value: Any, where: str = "") -> Any:
@@ -33,7 +34,7 @@ def plain(value: Any, where: str = "") -> Any:
         NotPlain: something in it cannot be turned.
     """
     kind = type(value)
-    if kind in _PLAIN or isinstance(value, Tensor):
+    if kind in PLAIN or isinstance(value, Tensor):
         return value.detach() if isinstance(value, Tensor) and value.requires_grad else value
     if isinstance(value, Mapping):
         return {plain(key, where): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
@@ -54,15 +55,3 @@ def plain(value: Any, where: str = "") -> Any:
     if isinstance(value, Namespace):
         return plain(vars(value), where)
     raise NotPlain(where, value)
-
-
-def plain_items(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The items of a dict that can be turned into plain data, and the keys of those that cannot."""
-    kept: dict[str, Any] = {}
-    left_out: list[str] = []
-    for key, value in values.items():
-        try:
-            kept[key] = plain(value, key)
-        except NotPlain:
-            left_out.append(key)
-    return kept, left_out

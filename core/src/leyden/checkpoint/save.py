@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from leyden.checkpoint.plain import NotPlain, plain, plain_items
-from leyden.messages import LeydenWarning, listed
+from leyden.checkpoint.format import FORMAT
+from leyden.checkpoint.hyperparameters import add_hyperparameters
+from leyden.checkpoint.partial import parameter_names
+from leyden.checkpoint.plain import NotPlain, plain
 from leyden.module import is_overridden
 from leyden.version import __version__
 
 if TYPE_CHECKING:
     from leyden.callback import Callback
-    from leyden.hparams import HyperparametersMixin
     from leyden.trainer import Trainer
-
-FORMAT = 1
 
 
 def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
@@ -41,11 +39,12 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         "state_dict": trainer.strategy.module_state(module),
         "leyden": {"format": FORMAT, "version": __version__, "progress": trainer.progress.state_dict()},
     }
-    _add_hyperparameters(checkpoint, module, "hyper_parameters", "hparams_name")
+    add_hyperparameters(checkpoint, module, "hyper_parameters", "hparams_name")
     if trainer.datamodule is not None:
-        _add_hyperparameters(checkpoint, trainer.datamodule, "datamodule_hyper_parameters", "datamodule_hparams_name")
+        add_hyperparameters(checkpoint, trainer.datamodule, "datamodule_hyper_parameters", "datamodule_hparams_name")
     if not weights_only:
         checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
+        checkpoint["leyden"]["optimizer_parameters"] = parameter_names(module, trainer.optimizers)
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         precision = trainer.precision.state_dict()
         if precision:
@@ -88,20 +87,3 @@ def stateful(trainer: Trainer) -> dict[str, Callback]:
             )
         found[key] = callback
     return found
-
-
-def _add_hyperparameters(checkpoint: dict[str, Any], owner: HyperparametersMixin, key: str, name_key: str) -> None:
-    if not owner.hparams:
-        return
-    kept, left_out = plain_items(owner.hparams)
-    checkpoint[key] = kept
-    if owner._hparams_name:
-        checkpoint[name_key] = owner._hparams_name
-        checkpoint[name_key.replace("name", "type")] = owner._hparams_type
-    if left_out:
-        warnings.warn(
-            f"{type(owner).__name__}: hyperparameters {listed(left_out)} are not plain data and are not in the checkpoint; "
-            f"pass them to load_from_checkpoint(), and silence this with save_hyperparameters(ignore=[{listed(left_out)}])",
-            LeydenWarning,
-            stacklevel=2,
-        )

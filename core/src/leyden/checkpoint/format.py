@@ -1,0 +1,65 @@
+"""The version of the format, and what Lightning's files say in its words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 1
+"""Raised when a file that is written now could be misread by a program that knows the last number only."""
+
+
+def understood(checkpoint: dict[str, Any], path: object) -> dict[str, Any]:
+    """The checkpoint with ``leyden`` filled in where another library wrote it.
+
+    Args:
+        checkpoint: as it was read; changed in place.
+        path: its file, for messages.
+
+    Raises:
+        ValueError: a newer leyden wrote it, in a format that this one does not know.
+    """
+    own = checkpoint.get("leyden")
+    if own is None:
+        if "pytorch-lightning_version" in checkpoint or "loops" in checkpoint:
+            checkpoint["leyden"] = {"progress": lightning_progress(checkpoint)}
+        return checkpoint
+    number = own.get("format") if isinstance(own, Mapping) else None
+    if not isinstance(number, int):
+        raise ValueError(f"{str(path)!r} is not a checkpoint of leyden: its key 'leyden' names no format")
+    if number > FORMAT:
+        raise ValueError(
+            f"{str(path)!r} has format {number}, written by leyden {own.get('version')}; this leyden reads formats up to "
+            f"{FORMAT}: update it"
+        )
+    return checkpoint
+
+
+def lightning_progress(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run of Lightning was, in the counters of :class:`leyden.Progress`.
+
+    Lightning's ``epoch`` is that of the epoch in which the file was written, which may be over; ``loops`` says so, since 1.5.
+    Its ``global_step`` counts the steps of each optimizer, ours the training steps.
+    """
+    epoch, steps = int(checkpoint.get("epoch", 0)), int(checkpoint.get("global_step", 0))
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    optimizers = max(1, len(checkpoint.get("optimizer_states", ())))
+    progress: dict[str, Any] = {"epoch": epoch, "global_step": steps}
+    batches = loop.get("epoch_loop.batch_progress")
+    if not batches:
+        # Before 1.5 the file says no more; it then was written at an epoch's end and named the next one, or the one that ended.
+        return progress
+    done = int(batches["current"]["processed"])
+    over = bool(batches.get("is_last_batch")) and done == int(batches["current"]["ready"])
+    ended = over and int(loop["epoch_progress"]["current"]["processed"]) > epoch
+    stepped = loop.get("epoch_loop.state_dict", {}).get("_batches_that_stepped")
+    progress.update(
+        epoch=epoch + 1 if ended else epoch,
+        batch=0 if ended else done,
+        total_batches=int(batches["total"]["processed"]),
+        # In the middle of a batch's last hooks the other counter is one behind.
+        global_step=steps // optimizers if optimizers > 1 and stepped is not None else steps,
+        optimizer_steps=[steps // optimizers] * optimizers,
+        epoch_ended=False,
+    )
+    return progress
