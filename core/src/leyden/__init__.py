@@ -9,6 +9,7 @@ from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
 from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
+from leyden.limits import at, every
 from leyden.logger import Logger
 from leyden.messages import LeydenWarning
 from leyden.metrics.history import History
@@ -43,6 +44,8 @@ __all__ = [
     "Strategy",
     "Trainer",
     "__version__",
+    "at",
+    "every",
     "hookimpl",
     "seed_everything",
 ]
