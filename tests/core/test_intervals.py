@@ -12,9 +12,6 @@ from leyden.testing import TinyModule
 pytestmark = pytest.mark.usefixtures("core_alone")
 
 
-UNITS = "'steps', 'batches', 'epochs', 's', 'min', 'h', 'd'"
-
-
 @pytest.mark.parametrize(
     ("text", "count", "unit"),
     [
@@ -43,7 +40,7 @@ def test_an_interval_is_a_number_and_a_unit(text, count, unit):
         ("5", ("second",), "Trainer(every='5'): expected a number and a unit, such as '30 min'"),
         ("-5 steps", ("step",), "Trainer(every='-5 steps'): expected a number and a unit, such as '500 steps'"),
         ("", ("epoch",), "Trainer(every=''): expected a number and a unit, such as '2 epochs'"),
-        ("5 stps", ("step",), "Trainer(every='5 stps'): there is no unit 'stps'; did you mean 'steps'? Units: " + UNITS),
+        ("5 stps", ("step",), "Trainer(every='5 stps'): there is no unit 'stps'; did you mean 'steps'? Units: 'steps'"),
         ("5 epochs", ("step",), "Trainer(every='5 epochs'): it cannot be given in epochs, only in 'step'"),
         ("30 min", ("step", "epoch"), "Trainer(every='30 min'): it cannot be given in seconds, only in 'step', 'epoch'"),
         ("0 steps", ("step",), "Trainer(every='0 steps'): expected a number above 0, whole but for times"),

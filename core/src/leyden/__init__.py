@@ -11,6 +11,7 @@ from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
 from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
+from leyden.limits import at, every
 from leyden.logger import Logger
 from leyden.messages import LeydenWarning
 from leyden.metrics.history import History
@@ -46,6 +47,8 @@ __all__ = [
     "Trainer",
     "__version__",
     "allow_rebuild",
+    "at",
+    "every",
     "hookimpl",
     "load_weights",
     "seed_everything",

@@ -17,6 +17,7 @@ from leyden.binding import (
     named,
 )
 from leyden.hookspecs import Hooks
+from leyden.limits import Limit, limits_of
 from leyden.messages import add_note
 from leyden.profiler import Profiler
 
@@ -88,12 +89,15 @@ class Bus:
         self._profiler = profiler or Profiler()
         self._participants: list[Participant] = []
         self._implementations: dict[int, list[Implementation]] = {}
+        self._limits: dict[int, list[Limit]] = {}
         self._direct: dict[Hook, Hook] = {}  # from the function that pluggy has to the one without pluggy's signature
 
     def use_profiler(self, profiler: Profiler) -> None:
         """Has ``profiler`` wrap every implementation, of those on the bus already too."""
         self._profiler = profiler
         for participant in self.participants:
+            if isinstance(participant.plugin, Limit):
+                continue  # it comes and goes with whom it limits
             self.unregister(participant.plugin)
             self.register(participant.plugin, name=participant.name, role=participant.role)
 
@@ -121,7 +125,9 @@ class Bus:
             raise ValueError(f"{_describe(plugin)} is on the bus already; one object can be registered once")
         participant = Participant(plugin, name or _describe(plugin), role)
         found = list(implementations(participant))
+        functions = {implementation.hook: implementation.call for implementation in found}
         self._wrap(participant, found)
+        limits = limits_of(participant, found, functions)
         order = ("plugin", "datamodule", "callback", "module", "component")
         index = len(self._participants)
         if before is not None:
@@ -134,6 +140,9 @@ class Bus:
         self._participants.insert(index, participant)
         self._implementations[id(plugin)] = found
         self._rebuild()
+        self._limits[id(plugin)] = limits
+        for limit in limits:
+            self.register(limit, name=limit.name, before=self._participants[0].plugin)
 
     def _wrap(self, participant: Participant, found: Iterable[Implementation]) -> None:
         if participant.plugin is self._profiler:
@@ -145,6 +154,8 @@ class Bus:
 
     def unregister(self, plugin: Any) -> None:
         """Takes ``plugin`` off the bus; one that is not on it is no error."""
+        for limit in self._limits.pop(id(plugin), ()):
+            self.unregister(limit)
         self._participants = [participant for participant in self._participants if participant.plugin is not plugin]
         if self._implementations.pop(id(plugin), None) is not None:
             self._rebuild()

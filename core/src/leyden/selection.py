@@ -10,6 +10,7 @@ from leyden.accelerator import Accelerator
 from leyden.binding import answers_hooks
 from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
+from leyden.limits import mark, schedule
 from leyden.logger import Logger
 from leyden.messages import listed, shown
 from leyden.plugins import PluginWarning, load_all, names, resolve
@@ -122,15 +123,29 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
     found: list[Any] = []
     for index, item in enumerate(items):
         where = f"{argument}[{index}]" if isinstance(choice, list | tuple) else argument
-        callback: Any = resolve(Callback, _object(item, where), argument=where)
+        bare, limit = _limited(item)
+        callback: Any = resolve(Callback, _object(bare, where), argument=where)
         if not isinstance(callback, Callback) and not answers_hooks(callback):
             raise TypeError(
                 f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(callback)}"
             )
         if any(callback is other for other in found):
             raise ValueError(f"{where}: {type(callback).__qualname__} is given twice; give each callback once")
+        for kind, given in limit.items():
+            mark(callback, schedule(kind, given, f"{where}: {kind}"))
         found.append(callback)
     return found
+
+
+def _limited(item: Any) -> tuple[Any, dict[str, Any]]:
+    """Takes ``every`` and ``at`` out of the options of ``{name: options}``: they are the bus's and not the callback's."""
+    if not isinstance(item, Mapping) or len(item) != 1:
+        return item, {}
+    [(name, options)] = item.items()
+    if not isinstance(options, Mapping):
+        return item, {}
+    limit = {kind: options[kind] for kind in ("every", "at") if kind in options}
+    return {name: {key: value for key, value in options.items() if key not in limit}} if limit else item, limit
 
 
 def _object(item: Any, where: str) -> Any:
