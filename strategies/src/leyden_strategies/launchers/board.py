@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 import signal
 import struct
 import time
@@ -18,6 +19,9 @@ RUN_DIRECTORY = "LEYDEN_RUN_DIR"
 """The variable that says where the files are."""
 
 PHASES = ("start", "setup", "training", "validation", "test", "prediction", "saving", "teardown", "end")
+
+END = len(PHASES) - 1
+"""The phase of a rank whose run is over, in whatever way."""
 
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2 - 7) + 7
 """Makes a rank write the stacks of all its threads to its file; no scheduler sends it."""
@@ -90,6 +94,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def remove(directory: Path) -> None:
+    """Removes the files of a run; a rank that is just ending may write one more."""
+    for _ in range(10):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.05)
 
 
 def wait_for(path: Path, seconds: float) -> str:

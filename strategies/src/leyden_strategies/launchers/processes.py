@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import sys
 import tempfile
@@ -20,9 +19,9 @@ from leyden.outcome import dump_outcome, take_outcome
 from torch import nn
 from torch.distributed import TCPStore
 
-from leyden_strategies.launchers.board import file_of
+from leyden_strategies.launchers.board import file_of, remove
 from leyden_strategies.launchers.rank import Rank
-from leyden_strategies.launchers.watch import Failure, Watch, say_last
+from leyden_strategies.launchers.watch import Failure, Watch, last_frames, say_last
 
 if TYPE_CHECKING:
     from leyden_strategies.processes import ProcessesStrategy
@@ -83,7 +82,7 @@ class ProcessesLauncher:
                 if process.is_alive():
                     process.kill()
                     process.join()
-            shutil.rmtree(directory, ignore_errors=True)
+            remove(directory)
 
     def _check(self, strategy: ProcessesStrategy, args: tuple[Any, ...]) -> None:
         if strategy.num_nodes > 1:
@@ -107,7 +106,8 @@ class ProcessesLauncher:
         if watch.stacks:
             say_last(failure, watch)
         own = file_of(directory, failure.rank, "exception")
-        text = f"{failure.headline}\n{failure.traceback}".rstrip()
+        trace = last_frames(failure.traceback) if watch.stacks else failure.traceback
+        text = f"{failure.headline}\n{trace}".rstrip()
         if failure.traceback and own.exists():
             try:
                 error: BaseException = pickle.loads(own.read_bytes())  # what a rank, our own child, wrote for us

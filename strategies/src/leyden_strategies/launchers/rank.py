@@ -50,7 +50,12 @@ class Rank:
         faulthandler.register(STACK_SIGNAL, file=self._stack, all_threads=True)
         write_json(
             file_of(directory, rank, "process"),
-            {"rank": rank, "pid": os.getpid(), "error_file": os.environ.get("TORCHELASTIC_ERROR_FILE")},
+            {
+                "rank": rank,
+                "pid": os.getpid(),
+                "parent": os.getppid(),
+                "error_file": os.environ.get("TORCHELASTIC_ERROR_FILE"),
+            },
         )
         self._thread = threading.Thread(target=self._run, name="leyden-rank", daemon=True)
         self._thread.start()

@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from leyden_strategies.launchers.board import STACK_SIGNAL, Board, Position, file_of, read_json, write_json
+    from leyden_strategies.launchers.board import END, STACK_SIGNAL, Board, Position, file_of, read_json, write_json
 except ImportError:  # run by path, without the package and what it imports
-    from board import STACK_SIGNAL, Board, Position, file_of, read_json, write_json  # type: ignore[import-not-found,no-redef]
+    from board import END, STACK_SIGNAL, Board, Position, file_of, read_json, write_json  # type: ignore[import-not-found,no-redef]
 
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.4
 """How long a first failure may be followed by what caused it: a rank that lost another may be heard before that one."""
 LEAVE_SECONDS = 2.5
 """How long ranks are given to leave by themselves once one has failed."""
+
+GONE = 1000
+"""What stands for the exit code of a process that is gone and not ours, where only its parent knows more."""
 
 FORWARDED = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
@@ -138,7 +141,7 @@ class Watch:
                 continue  # whoever caught its exception has gone on
             if report is not None:
                 where = f"rank {rank} (pid {pid}) failed {report['where']}"
-                exit_code = code if code is not None and code > 0 else 1
+                exit_code = code if code is not None and 0 < code < GONE else 1
                 found.append(Failure(rank, pid, where, report["traceback"], report["time"], report["follows"], exit_code, report))
             elif code is not None and code not in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT):
                 how = _how_it_ended(code)
@@ -158,7 +161,7 @@ class Watch:
     def _stalled(self) -> Failure | None:
         now = time.monotonic()
         positions = {rank: self.position(rank) for rank in self.pids if rank not in self.codes}
-        if positions != self.positions or not positions or all(position.phase == 8 for position in positions.values()):
+        if positions != self.positions or not positions or all(position.phase == END for position in positions.values()):
             self.positions, self.moved = positions, now
         if now - self.moved < self.stall_seconds:
             return None
@@ -259,11 +262,11 @@ def say_last(failure: Failure, watch: Watch) -> None:
     if failure.traceback and failure.rank not in watch.stacks:
         lines.append(failure.traceback.rstrip())
     elif failure.traceback:
-        lines.append(_last_frames(failure.traceback))
+        lines.append(last_frames(failure.traceback))
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _last_frames(stack: str) -> str:
+def last_frames(stack: str) -> str:
     """The stack of the thread that runs Python's main code, most recent call first, as faulthandler writes it."""
     blocks = [block for block in stack.split("\n\n") if block.strip()]
     main = next((block for block in blocks if "<module>" in block), blocks[-1] if blocks else "")
@@ -271,6 +274,8 @@ def _last_frames(stack: str) -> str:
 
 
 def _how_it_ended(code: int) -> str:
+    if code == GONE:
+        return "ended without an exception (killed by SIGKILL, out of memory?)"
     if code >= 0:
         return f"left with exit code {code}, without an exception,"
     try:
@@ -283,7 +288,7 @@ def _how_it_ended(code: int) -> str:
 
 def _waits(stack: str) -> bool:
     """Whether the thread that runs Python's main code is inside of a collective, or of backward, which has some."""
-    top = _last_frames(stack).splitlines()[1:5]
+    top = last_frames(stack).splitlines()[1:5]
     return any("torch/distributed/" in line or "torch/autograd/" in line or "parallel/distributed" in line for line in top)
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from board import remove  # type: ignore[import-not-found]  # beside this file, which is run by path
 from watch import Watch, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
@@ -32,7 +32,7 @@ def main(plan_path: str) -> int:
             return int(failure.code or 1)
         return next((code for code in (process.returncode for process in ranks.values()) if code), 0)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(directory)
 
 
 if __name__ == "__main__":
