@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from leyden.component import Component
 
 
@@ -15,10 +17,22 @@ class ClusterEnvironment(Component):
     kind = "environment"
     name = "local"
 
+    priority: ClassVar[int] = 0
+    """Which of several environments that detect themselves is taken: torchrun may run inside of a scheduler's job."""
+
     @classmethod
     def detect(cls) -> bool:
         """Whether this process runs under such an environment, with a consistent set of variables."""
         return False
+
+    @classmethod
+    def problem(cls) -> str:
+        """Why the environment is not used though its variables are there: what is inconsistent; empty if nothing is."""
+        return ""
+
+    def reason(self) -> str:
+        """Why it was chosen, in a few words, for the user to see."""
+        return "nothing says otherwise"
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -41,9 +55,19 @@ class ClusterEnvironment(Component):
         return 0
 
     @property
+    def local_world_size(self) -> int:
+        """How many processes this node has."""
+        return 1
+
+    @property
     def node_rank(self) -> int:
         """This node among the nodes, from 0."""
         return 0
+
+    @property
+    def has_store(self) -> bool:
+        """Whether a ``torch.distributed.TCPStore`` listens at that address already, so that rank 0 must not open one."""
+        return False
 
     @property
     def main_address(self) -> str:

@@ -12,7 +12,7 @@ from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
 from leyden.limits import mark, schedule
 from leyden.logger import Logger
-from leyden.messages import listed, shown
+from leyden.messages import announce, listed, shown
 from leyden.plugins import PluginWarning, load_all, names, resolve
 from leyden.strategy import Strategy
 
@@ -55,22 +55,43 @@ def _available_accelerators() -> Iterator[type[Accelerator]]:
 
 
 def choose_environment(choice: Any) -> ClusterEnvironment:
-    """The environment that ``choice`` stands for; ``"auto"`` takes the registered one that detects itself, else the plain one.
+    """The environment that ``choice`` stands for; ``"auto"`` takes the one of the highest priority that detects itself.
+
+    An environment whose variables are there but inconsistent is not used, and that is said.
 
     Raises:
-        ValueError: several detect themselves.
+        ValueError: several of the same priority detect themselves.
     """
     if choice != "auto":
         return resolve(ClusterEnvironment, choice)
-    found = [(plugin.name, loaded) for plugin, loaded in load_all(ClusterEnvironment) if loaded.detect()]
-    if len(found) > 1:
+    registered = list(load_all(ClusterEnvironment))
+    for plugin, loaded in registered:
+        problem = loaded.problem()
+        if problem:
+            announce(f"environment {plugin.name!r} is not used: {problem}; environment={plugin.name!r} makes this an error")
+    found = [(loaded.priority, plugin.name, loaded) for plugin, loaded in registered if loaded.detect()]
+    best = max((priority for priority, _, _ in found), default=0)
+    chosen = [(name, loaded) for priority, name, loaded in found if priority == best]
+    if len(chosen) > 1:
         raise ValueError(
-            f"environments {listed(name for name, _ in found)} all detect themselves; choose one with environment=..."
+            f"environments {listed(name for name, _ in chosen)} all detect themselves; choose one with environment=..."
         )
-    if found:
-        environment: ClusterEnvironment = found[0][1]()
+    if chosen:
+        environment: ClusterEnvironment = chosen[0][1]()
         return environment
     return ClusterEnvironment()
+
+
+def number_of_processes(devices: Any, num_nodes: int, environment: ClusterEnvironment) -> tuple[Any, int]:
+    """The Trainer's ``devices`` and ``num_nodes``, where they were left open, as whoever started the processes has them."""
+    if not environment.creates_processes_externally or environment.world_size == 1:
+        return devices, num_nodes
+    here = environment.local_world_size
+    if devices == "auto":
+        devices = here
+    if num_nodes == 1 and devices == here:
+        num_nodes = max(environment.world_size // here, 1)
+    return devices, num_nodes
 
 
 def choose_strategy(choice: Any, accelerator: Accelerator, num_devices: int, num_nodes: int) -> Strategy:

@@ -80,7 +80,11 @@ class Strategy(Component):
         self.device = accelerator.device(device_indices[0])
 
     def launch(self, function: Callable[..., T], *args: Any) -> T:
-        """Runs ``function(*args)`` in every process of the run and returns what rank 0's returned."""
+        """Runs ``function(*args)`` in every process of the run and returns what rank 0's returned.
+
+        The first of the arguments is the Trainer. A strategy whose processes are not this one sees to it that the Trainer and
+        its module are here afterwards as rank 0 left them: :func:`leyden.outcome.gather_outcome` and ``take_outcome`` do that.
+        """
         return function(*args)
 
     def setup_environment(self) -> None:
@@ -91,6 +95,13 @@ class Strategy(Component):
         """Moves the module to its device in its precision; called before optimizers exist."""
         precision.convert_module(module)
         module.to(self.device)
+
+    def synchronize_batchnorm(self, module: Module) -> None:
+        """Makes batch norm see the batches of all processes; called before :meth:`setup` if the Trainer was asked to.
+
+        Raises:
+            ValueError: the device cannot do that.
+        """
 
     def setup_optimizers(self, module: Module, optimizers: list[Optimizer]) -> list[Optimizer]:
         """Returns the optimizers to step, usually those given."""
@@ -122,12 +133,32 @@ class Strategy(Component):
         """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank."""
         return tensor.unsqueeze(0)
 
+    def all_gather_object(self, obj: T) -> list[T]:
+        """Returns the objects of all processes, which must be picklable, by rank."""
+        return [obj]
+
     def broadcast(self, obj: T, source: int = 0) -> T:
         """Returns the object of rank ``source``."""
         return obj
 
     def barrier(self) -> None:
         """Waits for all processes."""
+
+    def request_stop(self, reason: str) -> None:
+        """Has every process stop, because this one was asked to; ``reason`` is what the others are told.
+
+        Called between two batches. On the others ``trainer.interrupt_requested`` becomes true soon after.
+        """
+
+    def stops_here(self, done: int, going_on_to: int) -> bool:
+        """Whether this is where all processes stop; asked between two batches, once one of them was asked to stop.
+
+        Args:
+            done: training batches that this process has completed, in all epochs.
+            going_on_to: the last training batch, counted from 1, that it may begin before it asks again; ``done`` inside of an
+                evaluation.
+        """
+        return True
 
     # ---- state ----
 

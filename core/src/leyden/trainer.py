@@ -38,6 +38,7 @@ from leyden.selection import (
     choose_environment,
     choose_loggers,
     choose_strategy,
+    number_of_processes,
     one_of_each,
 )
 from leyden.settings import Settings
@@ -163,9 +164,7 @@ class Trainer(Settings, RunState):
         self.choices = dict(given)
         """The arguments as they were given."""
         self.bus = Bus()
-        extensions = hook_plugins()
-        for plugin, loaded in extensions:
-            self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
+        self._register_extensions()
         if unknown:
             translated: dict[str, Any] = {}
             answers: Any = self.bus.hook.translate_arguments(arguments=unknown)  # a list: pluggy asks every plug-in
@@ -191,9 +190,9 @@ class Trainer(Settings, RunState):
             given[argument] = part
 
         self.accelerator: Accelerator = choose_accelerator(given["accelerator"])
-        devices_wanted = given["devices"]
-        self.device_ids = self.accelerator.parse_devices(devices_wanted)
         self.environment: ClusterEnvironment = choose_environment(given["environment"])
+        devices, self.num_nodes = number_of_processes(given["devices"], self.num_nodes, self.environment)
+        self.device_ids = self.accelerator.parse_devices(devices)
         self.strategy = choose_strategy(given["strategy"], self.accelerator, len(self.device_ids), self.num_nodes)
         self.strategy.connect(self.accelerator, self.device_ids, self.num_nodes, self.environment)
         self.precision: Precision = Precision() if given["precision"] is None else resolve(Precision, given["precision"])
@@ -202,6 +201,8 @@ class Trainer(Settings, RunState):
         )
         self.profiler: Profiler = Profiler() if given["profiler"] is None else resolve(Profiler, given["profiler"])
         self.bus.use_profiler(self.profiler)
+        self.observers: list[Any] = observers
+        """The objects among ``plugins`` that are no components."""
         for observer in observers:
             self.bus.register(observer)
 
@@ -223,12 +224,33 @@ class Trainer(Settings, RunState):
             item.connect(self)
         self.callbacks: list[Any] = choose_callbacks(given["callbacks"])
         self._add_default_callbacks()
+        self._register_parts()
+
+    # ---- construction ----
+
+    def _register_extensions(self) -> None:
+        for plugin, loaded in hook_plugins():
+            self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
+
+    def _register_parts(self) -> None:
         for callback in self.callbacks:
             self.bus.register(callback, role="callback")
         for component in (self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler):
             self.bus.register(component, role="component")
 
-    # ---- construction ----
+    def __getstate__(self) -> dict[str, Any]:
+        # A spawned process gets the Trainer as it is before a run; who is on the bus follows from its parts.
+        running = ("bus", "fit_loop", "train_step", "train_loader")
+        return {name: value for name, value in vars(self).items() if name not in running}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, fit_loop=None, train_step=None, train_loader=None)
+        self.bus = Bus()
+        self._register_extensions()
+        self.bus.use_profiler(self.profiler)
+        for observer in self.observers:
+            self.bus.register(observer)
+        self._register_parts()
 
     def _choose_loggers(self, choice: Any) -> list[Logger]:
         if choice is None or choice is True:
@@ -295,6 +317,7 @@ class Trainer(Settings, RunState):
         _check_weights_only(weights_only)
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         self.progress, self.history = Progress(), History()
+        self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         try:
             history: History = self.strategy.launch(
                 runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders
@@ -621,6 +644,7 @@ class Trainer(Settings, RunState):
         _check_module(model, stage)
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, dataloaders)
+        self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         return model, datamodule, dataloaders, ckpt_path
 
     def _evaluate(

@@ -1,0 +1,217 @@
+"""Data parallel training: each process has a replica, and gradients are averaged while backward runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from leyden import Module, hookimpl
+from leyden.interrupts import in_notebook
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from leyden_strategies.processes import ProcessesStrategy
+
+if TYPE_CHECKING:
+    from leyden import Accelerator, Precision, Trainer
+    from torch.nn.parallel import DistributedDataParallel
+
+
+class StepModule(nn.Module):
+    """A module whose ``forward`` is one of the user's step functions."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        super().__init__()
+        self.module = module
+        self.name = name
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the step function."""
+        return getattr(self.module, self.name)(*args, **kwargs)
+
+
+class DDPStrategy(ProcessesStrategy):
+    """``torch.nn.parallel.DistributedDataParallel`` around a module whose ``forward`` is ``training_step``.
+
+    Args:
+        launcher: how processes are started where nobody else does: ``"script"`` (the script runs again in each), ``"fork"``,
+            ``"spawn"`` or ``"forkserver"`` (children; the code after ``fit`` runs once).
+        timeout: seconds, or a timedelta, that no process may move before the run is ended with a dump of every stack.
+        process_group_backend: ``"gloo"``, ``"nccl"``, ...; what suits the device if not given.
+        find_unused_parameters: whether parameters that a loss does not depend on are looked for in each step; None is yes
+            where several optimizers make several losses, else no.
+        static_graph: whether each step uses the same parameters in the same way.
+        bucket_cap_mb: the size of the buckets in which gradients are reduced, in MiB.
+        gradient_as_bucket_view: whether gradients are views of the buckets, which saves their memory once.
+        broadcast_buffers: whether rank 0's buffers are sent to all before each forward. Without, they are sent before each
+            evaluation.
+        comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
+        comm_state: the state that the hook is given.
+
+    Raises:
+        ValueError: there is no such launcher, or ``timeout`` is not positive.
+    """
+
+    name = "ddp"
+
+    def __init__(
+        self,
+        launcher: str = "script",
+        timeout: float | timedelta = 1800.0,
+        process_group_backend: str | None = None,
+        find_unused_parameters: bool | None = None,
+        static_graph: bool = False,
+        bucket_cap_mb: int | None = None,
+        gradient_as_bucket_view: bool = True,
+        broadcast_buffers: bool = False,
+        comm_hook: Callable[..., Any] | None = None,
+        comm_state: Any = None,
+    ) -> None:
+        super().__init__(launcher, timeout, process_group_backend)
+        self.find_unused_parameters = find_unused_parameters
+        self.static_graph = static_graph
+        self.bucket_cap_mb = bucket_cap_mb
+        self.gradient_as_bucket_view = gradient_as_bucket_view
+        self.broadcast_buffers = broadcast_buffers
+        self.comm_hook = comm_hook
+        self.comm_state = comm_state
+        self._ddp: DistributedDataParallel | None = None
+        self._reduces = True
+        """Whether the running batch reduces gradients: not inside of an accumulation window."""
+        self._reduced = False
+        """Whether the gradients as they are were averaged over the processes."""
+
+    @classmethod
+    def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
+        """Suits every accelerator with several devices or nodes."""
+        return 10 if num_devices * num_nodes > 1 else 0
+
+    # ---- a run ----
+
+    def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
+        """DDP around ``training_step``; evaluation needs none."""
+        step: Callable[..., Any] = getattr(module, name)
+        if name != "training_step" or not any(parameter.requires_grad for parameter in module.parameters()):
+            return step
+        if self._ddp is None:
+            self._ddp = self._wrapped(module)
+        # In manual optimization backward runs inside of the step, so that DDP's forward would come too late.
+        return self._run if module.automatic_optimization else step
+
+    def _wrapped(self, module: Module) -> DistributedDataParallel:
+        from torch.nn.parallel import DistributedDataParallel  # builds on 800 modules, which a run on one device never needs
+
+        several = len(module.trainer.optimizers) > 1 or not module.automatic_optimization
+        find = several if self.find_unused_parameters is None else self.find_unused_parameters
+        wrapped = DistributedDataParallel(
+            StepModule(module, "training_step"),
+            device_ids=None if self.device.type == "cpu" else [self.device],
+            find_unused_parameters=find and not self.static_graph,
+            static_graph=self.static_graph,
+            gradient_as_bucket_view=self.gradient_as_bucket_view,
+            **{_buffers_argument(DistributedDataParallel): self.broadcast_buffers},
+            **({} if self.bucket_cap_mb is None else {"bucket_cap_mb": self.bucket_cap_mb}),
+        )
+        if self.comm_hook is not None:
+            wrapped.register_comm_hook(self.comm_state, self.comm_hook)
+        return wrapped
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        ddp = self._ddp
+        assert ddp is not None
+        self._reduced = self._reduces
+        return ddp(*args, **kwargs)
+
+    def bind_backward(self, precision: Precision) -> Callable[..., None]:
+        """The precision's backward; in manual optimization DDP is made ready for it."""
+        plain = super().bind_backward(precision)
+        ddp = self._ddp
+        if ddp is None or ddp.module.module.automatic_optimization:
+            return plain
+        reducer, find = ddp.reducer, ddp.find_unused_parameters
+
+        def backward(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+            if self._reduces and torch.is_grad_enabled():
+                # What DDP does at the end of its forward: in manual optimization there may be several losses in one.
+                ddp.require_forward_param_sync = True
+                reducer._rebuild_buckets()
+                reducer.prepare_for_backward([loss] if find else [])
+            self._reduced = self._reduces
+            plain(loss, *args, **kwargs)
+
+        return backward
+
+    def synchronize_gradients(self, module: Module, enabled: bool) -> None:
+        """As DDP's ``no_sync`` does: inside of an accumulation window gradients stay local."""
+        self._reduces = enabled
+        if self._ddp is not None:
+            self._ddp.require_backward_grad_sync = enabled
+
+    @hookimpl(tryfirst=True)
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Averages gradients that backward left local: those of a window that an epoch's end cut short."""
+        reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic()
+        if not reduced and self.world_size > 1 and self._ddp is not None:
+            self._average(optimizer)
+
+    def _automatic(self) -> bool:
+        assert self._ddp is not None
+        automatic: bool = self._ddp.module.module.automatic_optimization
+        return automatic
+
+    def _average(self, optimizer: Optimizer) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
+        gradients = [parameter.grad if parameter.grad is not None else torch.zeros_like(parameter) for parameter in parameters]
+        flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        for parameter, part in zip(parameters, flat.split([parameter.numel() for parameter in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+    def _send_buffers(self, module: Module) -> None:
+        """Makes all buffers rank 0's, as DDP does before each forward: statistics of batch norm are each rank's own."""
+        if self.world_size == 1 or self.broadcast_buffers:
+            return
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in module.buffers():
+            by_dtype.setdefault(buffer.dtype, []).append(buffer)
+        for buffers in by_dtype.values():
+            flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers])
+            dist.broadcast(flat, src=0)
+            for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.detach().copy_(part.view_as(buffer))
+
+    @hookimpl(tryfirst=True)
+    def on_validation_start(self, trainer: Trainer, module: Module) -> None:
+        """Evaluates one and the same module on every rank."""
+        if trainer.stage == "fit":
+            self._send_buffers(module)
+
+    def teardown(self, module: Module) -> None:
+        """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
+        self._ddp = None
+        super().teardown(module)
+
+
+def _buffers_argument(ddp: type) -> str:
+    """The name of the argument that has buffers sent before each forward; newer versions of torch have a new one."""
+    new = "forward_sync_buffers"
+    return new if new in inspect.signature(ddp).parameters else "broadcast_buffers"
+
+
+class DDPNotebookStrategy(DDPStrategy):
+    """DDP in the cells of a notebook: processes are forked, so that nothing need be importable or picklable."""
+
+    name = "ddp_notebook"
+
+    def __init__(self, launcher: str = "fork", **options: Any) -> None:
+        super().__init__(launcher, **options)
+
+    @classmethod
+    def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
+        """Suits several devices of one node in a notebook."""
+        return 20 if in_notebook() and num_devices > 1 and num_nodes == 1 else 0

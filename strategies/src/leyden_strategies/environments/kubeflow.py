@@ -1,0 +1,37 @@
+"""Processes that Kubeflow's PyTorchJob started, one a pod."""
+
+from __future__ import annotations
+
+import os
+
+from leyden_strategies.environments.variables import VariablesEnvironment
+
+
+class KubeflowEnvironment(VariablesEnvironment):
+    """A pod of a PyTorchJob, by the variables that the operator sets."""
+
+    name = "kubeflow"
+    priority = 10
+    marker = "KUBERNETES_PORT"
+    variables = {"rank": ("RANK",), "world_size": ("WORLD_SIZE",)}
+
+    @classmethod
+    def is_marked(cls) -> bool:
+        """Whether the operator has set an address and a rank, and neither torchrun nor leyden runs inside of the pod."""
+        inside = "TORCHELASTIC_RUN_ID" in os.environ or "LEYDEN_RUN_DIR" in os.environ
+        return super().is_marked() and {"MASTER_ADDR", "MASTER_PORT", "RANK"} <= set(os.environ) and not inside
+
+    @property
+    def local_rank(self) -> int:
+        """Each pod has one process."""
+        return 0
+
+    @property
+    def local_world_size(self) -> int:
+        """Each pod has one process."""
+        return 1
+
+    @property
+    def node_rank(self) -> int:
+        """Each pod is a node."""
+        return self.rank

@@ -1,0 +1,108 @@
+"""Opens and closes the process group of a run."""
+
+from __future__ import annotations
+
+import gc
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore
+
+from leyden_strategies.launchers.board import RUN_DIRECTORY, wait_for
+
+if TYPE_CHECKING:
+    from leyden_strategies.processes import ProcessesStrategy
+
+_stores: dict[tuple[str, int], Store] = {}
+_opened = 0
+"""Groups that this process has opened, which is the same number on every rank."""
+_ours = False
+"""Whether the group that is open is one of ours."""
+
+
+def store_of(strategy: ProcessesStrategy, port: int | None) -> Store:
+    """The store through which the ranks of a run find each other, one a process.
+
+    Args:
+        strategy: knows its rank and its environment.
+        port: where a store is on this machine already; None if rank 0 is to open one.
+    """
+    from pathlib import Path
+
+    environment = strategy.environment
+    timeout = timedelta(seconds=strategy.stall_seconds + 60)
+    given = os.environ.get(RUN_DIRECTORY)
+    if port is not None:
+        key = ("127.0.0.1", port)
+        if key not in _stores:
+            _stores[key] = TCPStore(*key, None, False, timeout)
+    elif given is not None and strategy.num_nodes == 1 and environment.creates_processes_externally:
+        key = (given, 0)
+        if key not in _stores:
+            # Rank 0 lets the system choose the port: nobody else can take it in between.
+            file = Path(given) / "port"
+            if strategy.rank == 0:
+                _stores[key] = opened = TCPStore("127.0.0.1", 0, None, True, timeout, wait_for_workers=False)
+                file.with_suffix(".tmp").write_text(str(opened.port))
+                file.with_suffix(".tmp").replace(file)
+            else:
+                _stores[key] = TCPStore("127.0.0.1", int(wait_for(file, strategy.stall_seconds)), None, False, timeout)
+    elif strategy.world_size == 1 and not environment.creates_processes_externally:
+        key = ("alone", 0)
+        if key not in _stores:
+            _stores[key] = dist.HashStore()
+    else:
+        key = (environment.main_address, environment.main_port)
+        if key not in _stores:
+            first = strategy.rank == 0 and not environment.has_store
+            _stores[key] = TCPStore(*key, strategy.world_size, first, timeout, wait_for_workers=False)
+    # After a restart by torchrun its store still has the addresses of processes that are gone. On several nodes the count of
+    # restarts may differ, so that only one node can go by it.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if strategy.num_nodes == 1 else "0"
+    return PrefixStore(f"leyden/attempt/{attempt}", _stores[key])
+
+
+def open_group(strategy: ProcessesStrategy, backend: str, store: Store) -> None:
+    """Opens the group, unless the user's script has opened one already.
+
+    Raises:
+        RuntimeError: the user's group has other processes than the run.
+    """
+    global _opened, _ours
+    if dist.is_initialized():
+        if not _ours:
+            if dist.get_world_size() != strategy.world_size or dist.get_rank() != strategy.rank:
+                raise RuntimeError(
+                    f"the script opened a process group in which this is rank {dist.get_rank()} of {dist.get_world_size()}, but "
+                    f"in the run it is rank {strategy.rank} of {strategy.world_size}; leave the group to leyden"
+                )
+            return
+        # The group of a run that failed was left open, for whoever handles the exception may hold what uses it.
+        gc.collect()
+        dist.destroy_process_group()
+    _opened += 1
+    dist.init_process_group(
+        backend,
+        store=PrefixStore(f"run/{_opened}", store),
+        rank=strategy.rank,
+        world_size=strategy.world_size,
+        timeout=timedelta(seconds=strategy.stall_seconds + 60),  # a stall is for the watcher to find, which says more
+    )
+    _ours = True
+
+
+def runs_so_far() -> int:
+    """How many groups this process has opened; the same number on every rank."""
+    return _opened
+
+
+def close_group() -> None:
+    """Closes the group if it is ours; no module that reduces over it may live any more."""
+    global _ours
+    if _ours and dist.is_initialized():
+        _ours = False
+        # torch deadlocks when a DDP module is freed after its group: it joins a thread that waits for the interpreter's lock.
+        gc.collect()
+        dist.destroy_process_group()

@@ -1,0 +1,124 @@
+"""What a rank tells those who watch it: where it is, how it failed, which stack it has; files of one directory.
+
+Only the standard library is used, for the process that watches must be small.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RUN_DIRECTORY = "LEYDEN_RUN_DIR"
+"""The variable that says where the files are."""
+
+PHASES = ("start", "setup", "training", "validation", "test", "prediction", "saving", "teardown", "end")
+
+END = len(PHASES) - 1
+"""The phase of a rank whose run is over, in whatever way."""
+
+STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2 - 7) + 7
+"""Makes a rank write the stacks of all its threads to its file; no scheduler sends it."""
+
+_FORMAT = struct.Struct("<qqqqq")  # count of writes, phase, step, epoch, batch
+
+
+class Position(NamedTuple):
+    """Where a rank is."""
+
+    writes: int
+    """Grows with each change, so that a rank that moves can be told from one that does not."""
+    phase: int
+    step: int
+    epoch: int
+    batch: int
+
+    def shown(self) -> str:
+        """The position for a message."""
+        phase = PHASES[self.phase]
+        if phase == "training":
+            return f"at step {self.step}, in training batch {self.batch} of epoch {self.epoch}"
+        if phase in ("validation", "test", "prediction"):
+            return f"at step {self.step}, in {phase} batch {self.batch}"
+        if phase in ("start", "setup"):
+            return "while it was set up"
+        return f"at step {self.step}, in {phase}" if phase in ("saving", "teardown") else f"at step {self.step}, after the run"
+
+
+class Board:
+    """The position of one rank, in memory that both sides map: writing it is one copy of 40 bytes."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(_FORMAT.size))
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _FORMAT.size)
+        self._writes = 0
+
+    def write(self, phase: int, step: int, epoch: int, batch: int) -> None:
+        """Says where this rank is."""
+        self._writes += 1
+        _FORMAT.pack_into(self._memory, 0, self._writes, phase, step, epoch, batch)
+
+    def read(self) -> Position:
+        """Where the rank is."""
+        return Position(*_FORMAT.unpack_from(self._memory, 0))
+
+    def close(self) -> None:
+        """Lets go of the memory."""
+        self._memory.close()
+
+
+def file_of(directory: Path, rank: int, kind: str) -> Path:
+    """The file of a rank: ``"board"``, ``"failure"``, ``"stack"``, ``"process"``, ``"checkpoint"``."""
+    return directory / f"rank-{rank}.{kind}"
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Writes a file that a reader sees whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What :func:`write_json` wrote, or None."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def remove(directory: Path) -> None:
+    """Removes the files of a run; a rank that is just ending may write one more."""
+    for _ in range(10):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.05)
+
+
+def wait_for(path: Path, seconds: float) -> str:
+    """The text of a file that another process writes, as soon as it is there.
+
+    Raises:
+        TimeoutError: it did not come in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError:
+            text = ""
+        if text:
+            return text
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s for {path.name}, which rank 0 writes when it has started")
+        time.sleep(0.01)

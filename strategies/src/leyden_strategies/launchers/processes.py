@@ -1,0 +1,215 @@
+"""Starts the ranks as children of this process, which waits for them and takes over what rank 0 made."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from leyden.messages import add_note
+from leyden.outcome import dump_outcome, take_outcome
+from torch import nn
+from torch.distributed import TCPStore
+
+from leyden_strategies.launchers.board import file_of, remove
+from leyden_strategies.launchers.rank import Rank
+from leyden_strategies.launchers.watch import Failure, Watch, last_frames, say_last
+
+if TYPE_CHECKING:
+    from leyden_strategies.processes import ProcessesStrategy
+
+
+class RankError(RuntimeError):
+    """A rank ended the run: its number, where it was, and its own traceback."""
+
+
+class ProcessesLauncher:
+    """Forks or spawns a process for each device of this node; the code after the run goes on here, once."""
+
+    in_place = False
+
+    def __init__(self, method: str) -> None:
+        """Takes how to start a process: ``"fork"``, ``"spawn"`` or ``"forkserver"``."""
+        self.method = method
+
+    def launch(self, strategy: ProcessesStrategy, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Runs the function in the ranks; returns what rank 0's returned, when what it trained is here too.
+
+        Raises:
+            RuntimeError: processes cannot be forked any more, or there are several nodes.
+            TypeError: what a spawned process needs cannot be pickled.
+            RankError: a rank died without an exception; an exception of a rank is raised as it is.
+        """
+        trainer = args[0]
+        self._check(strategy, args)
+        directory = Path(tempfile.mkdtemp(prefix="leyden-"))
+        trainer.log_dir  # noqa: B018  # loggers settle on their directory here, so that it is known here too
+        # The store lives here, so that it outlives every rank; the system chooses the port.
+        store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+        context: Any = multiprocessing.get_context(self.method)
+        job = (strategy, function, args, str(directory), store.port, os.getpid())
+        ranks: dict[int, BaseProcess] = {}
+        try:
+            prepare_fork()
+            for rank in range(len(strategy.device_indices)):
+                process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
+                process.start()
+                ranks[rank] = process
+            pids = {rank: process.pid or 0 for rank, process in ranks.items()}
+            watch = Watch(directory, pids, lambda rank: ranks[rank].exitcode, strategy.stall_seconds)
+            failure = watch.run()
+            for process in ranks.values():
+                process.join()
+            if failure is not None:
+                raise self._error(failure, watch, directory)
+            code = next((process.exitcode for process in ranks.values() if process.exitcode), 0)
+            result = None
+            if (directory / "outcome").exists():  # also of a run that was interrupted
+                result = take_outcome(trainer, (directory / "outcome").read_bytes())
+            elif not code:
+                raise RankError("rank 0 left with exit code 0 before the run was over")
+            return _leave(code) if code else result
+        finally:
+            for process in ranks.values():
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+            remove(directory)
+
+    def _check(self, strategy: ProcessesStrategy, args: tuple[Any, ...]) -> None:
+        if strategy.num_nodes > 1:
+            raise RuntimeError(
+                f"strategy={strategy.name!r} starts the processes of one node, and num_nodes={strategy.num_nodes}; "
+                f"use strategy='ddp', torchrun or srun"
+            )
+        if self.method == "fork":
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types here
+                raise RuntimeError(
+                    f"strategy={strategy.name!r} forks, which cannot work once CUDA was used in this process; restart it (a "
+                    f"notebook: its kernel) and touch no CUDA device before fit(), not even by torch.zeros(1, device='cuda'); "
+                    f"the run itself is then free to"
+                )
+            return
+        for value in (*args[1:], args[0]):  # the Trainer last, for it has the module too
+            refuse_unpicklable(value, strategy.name, type(value).__name__)
+
+    def _error(self, failure: Failure, watch: Watch, directory: Path) -> BaseException:
+        """The exception to raise here: the rank's own, with the rank's traceback as its cause, or one that says how it died."""
+        if watch.stacks:
+            say_last(failure, watch)
+        own = file_of(directory, failure.rank, "exception")
+        trace = last_frames(failure.traceback) if watch.stacks else failure.traceback
+        text = f"{failure.headline}\n{trace}".rstrip()
+        if failure.traceback and own.exists():
+            try:
+                error: BaseException = pickle.loads(own.read_bytes())  # what a rank, our own child, wrote for us
+            except Exception:
+                return RankError(text)
+            error.__cause__ = RankError(text)
+            add_note(error, failure.headline)
+            return error
+        return RankError(text)
+
+
+def _leave(code: int) -> Any:
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(code)
+
+
+def prepare_fork() -> None:
+    """Imports what every rank would import by itself: building DDP imports 800 modules, which takes 2 seconds."""
+    import torch._dynamo  # noqa: F401
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _run_rank(
+    local_rank: int,
+    strategy: ProcessesStrategy,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    directory: str,
+    port: int,
+    parent: int,
+) -> None:
+    """What a rank does, from its start to its end."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)  # a fork has its parent's, which forward signals to the ranks
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    place = Path(directory)
+    rank = Rank(place, local_rank, parent)
+    strategy.become(local_rank, port)
+    code, result = 0, None
+    try:
+        try:
+            result = strategy.guard(function, *args)
+        except KeyboardInterrupt:
+            code = 128 + signal.SIGINT
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        if local_rank == 0:
+            (place / "outcome.part").write_bytes(dump_outcome(args[0], result))
+            (place / "outcome.part").replace(place / "outcome")
+    except BaseException as error:
+        rank.failed(error)
+        _write_exception(place, local_rank, error)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not the interpreter's way out: a fork would do again what its parent registered to be done at exit.
+    os._exit(code)
+
+
+def _write_exception(place: Path, rank: int, error: BaseException) -> None:
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)  # many exceptions can be pickled and not be built again
+    except Exception:
+        return
+    file_of(place, rank, "exception").write_bytes(data)
+
+
+def refuse_unpicklable(value: Any, strategy: str, name: str) -> None:
+    """Names the attribute because of which a value cannot go to a spawned process.
+
+    Raises:
+        TypeError: there is one.
+    """
+    try:
+        pickle.dumps(value)
+    except Exception as error:
+        path, reason = _culprit(value, name, error)
+        raise TypeError(
+            f"strategy={strategy!r} starts new processes, and {path} cannot be sent there: {type(reason).__name__}: {reason}; "
+            f"make it in setup() or in configure_model(), which run in each process, or use strategy='ddp_fork'"
+        ) from None
+
+
+def _culprit(value: Any, path: str, error: Exception) -> tuple[str, Exception]:
+    state = value.__getstate__() if hasattr(value, "__getstate__") else getattr(value, "__dict__", None)
+    parts: dict[str, Any] = dict(state) if isinstance(state, dict) else {}
+    if isinstance(value, nn.Module):
+        for store in ("_modules", "_parameters", "_buffers"):
+            parts.update(parts.pop(store, {}))
+    elif isinstance(value, dict):
+        parts = {f"[{key!r}]": item for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        parts = {f"[{index}]": item for index, item in enumerate(value)}
+    for name, part in parts.items():
+        if name == "_trainer":
+            continue
+        try:
+            pickle.dumps(part)
+        except Exception as inner:
+            return _culprit(part, f"{path}{name}" if name.startswith("[") else f"{path}.{name}", inner)
+    return path, error

@@ -1,0 +1,132 @@
+"""The side of a rank that is watched: it says where it is and how it failed, and ends when its watcher is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from leyden_strategies.launchers.board import STACK_SIGNAL, Board, file_of, write_json
+
+_POLL_SECONDS = 0.1
+
+_CONSEQUENCES = re.compile(
+    r"closed by (the )?(remote )?peer|Connection (reset|refused|closed)|Broken pipe|[Gg]loo|NCCL|Timed out waiting|TCPStore|"
+    r"Socket|DistNetworkError|DistStoreError|recvValue|another rank"
+)
+
+
+class Rank:
+    """This process as one of the ranks of a run."""
+
+    current: Rank | None = None
+    """The rank that this process is, once it knows."""
+
+    def __init__(self, directory: Path, rank: int, parent: int | None) -> None:
+        """Makes the files of the rank.
+
+        Args:
+            directory: where they are.
+            rank: this process among all.
+            parent: the process that watches and without which this one ends; None if a scheduler does that.
+        """
+        self.directory = directory
+        self.rank = rank
+        self.parent = parent
+        self.board = Board(file_of(directory, rank, "board"))
+        self.reported: BaseException | None = None
+        """The exception that was told to the watcher, which prints it."""
+        self.polled: list[Callable[[], None]] = []
+        """Functions that the thread calls again and again."""
+        self._stack = file_of(directory, rank, "stack").open("w", encoding="utf-8")
+        faulthandler.register(STACK_SIGNAL, file=self._stack, all_threads=True)
+        write_json(
+            file_of(directory, rank, "process"),
+            {
+                "rank": rank,
+                "pid": os.getpid(),
+                "parent": os.getppid(),
+                "error_file": os.environ.get("TORCHELASTIC_ERROR_FILE"),
+            },
+        )
+        self._thread = threading.Thread(target=self._run, name="leyden-rank", daemon=True)
+        self._thread.start()
+        Rank.current = self
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_POLL_SECONDS)
+            if self.parent is not None and os.getppid() != self.parent:
+                os._exit(1)  # whoever watched is gone, and nobody would end this process
+            if not self.directory.exists():
+                return
+            for function in list(self.polled):
+                try:
+                    function()
+                except Exception:
+                    self.polled.remove(function)  # the store of a run that is over
+
+    def begin(self) -> None:
+        """Forgets the failure of a run that the user's code caught."""
+        self.reported = None
+        file_of(self.directory, self.rank, "failure").unlink(missing_ok=True)
+
+    def failed(self, error: BaseException) -> None:
+        """Tells of an exception, before anything is cleaned up; no other rank is asked for anything."""
+        if self.reported is not None:
+            return
+        self.reported = error
+        text = "".join(traceback.format_exception(error))
+        where = self.board.read().shown()
+        report = {
+            "type": type(error).__qualname__,
+            "message": str(error),
+            "traceback": text,
+            "where": where,
+            "time": time.time(),
+            "follows": is_consequence(error),
+        }
+        try:
+            write_json(file_of(self.directory, self.rank, "failure"), report)
+        except OSError:
+            return
+        self._tell_torchrun(f"rank {self.rank} failed {where}:\n{text}", error)
+
+    def _tell_torchrun(self, text: str, error: BaseException) -> None:
+        path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if path and not is_consequence(error):
+            # What torch's own `record` decorator writes; torchrun prints the first of these as the root cause.
+            message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
+            write_json(Path(path), {"message": message})
+
+
+def is_consequence(error: BaseException) -> bool:
+    """Whether an exception says that a connection to another rank broke, so that the cause is there."""
+    from torch.distributed import DistError
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DistError) or (isinstance(seen, RuntimeError | OSError) and _CONSEQUENCES.search(str(seen))):
+            return True
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return False
+
+
+def leave_printing_to_the_watcher() -> None:
+    """From now on an exception that ends this process and was told to the watcher is not printed here as well."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        rank: Any = Rank.current
+        if rank is None or rank.reported is not error:
+            usual(kind, error, trace)
+
+    sys.excepthook = hook

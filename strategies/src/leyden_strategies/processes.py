@@ -1,0 +1,311 @@
+"""What every strategy of several processes shares: how they start, talk, stop together and end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from leyden import Module, Strategy, hookimpl
+from leyden.messages import announce, listed, nearest
+from torch import Tensor
+from torch.distributed import Store
+
+from leyden_strategies.agreement import StopAgreement
+from leyden_strategies.group import close_group, open_group, runs_so_far, store_of
+from leyden_strategies.launchers.board import PHASES
+from leyden_strategies.launchers.external import ExternalLauncher
+from leyden_strategies.launchers.processes import ProcessesLauncher
+from leyden_strategies.launchers.rank import Rank
+from leyden_strategies.launchers.script import ScriptLauncher
+
+if TYPE_CHECKING:
+    from leyden import Accelerator, ClusterEnvironment, Precision, Trainer
+
+T = TypeVar("T")
+
+LAUNCHERS: dict[str, Callable[[], Any]] = {
+    "script": ScriptLauncher,
+    "spawn": lambda: ProcessesLauncher("spawn"),
+    "fork": lambda: ProcessesLauncher("fork"),
+    "forkserver": lambda: ProcessesLauncher("forkserver"),
+}
+
+_OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
+_SETUP, _TRAINING, _VALIDATION, _TEST, _PREDICTION, _SAVING, _TEARDOWN, _END = range(1, len(PHASES))
+
+
+class ProcessesStrategy(Strategy):
+    """One process for each device; what they do together is for a subclass to say.
+
+    Args:
+        launcher: how processes are started where nobody else does: ``"script"`` runs the script again, ``"fork"``, ``"spawn"``
+            and ``"forkserver"`` start children and return to the code that called ``fit``.
+        timeout: seconds, or a timedelta, that no process may move before the run is ended with a dump of every stack.
+        process_group_backend: ``"gloo"``, ``"nccl"``, ...; what suits the device if not given.
+
+    Raises:
+        ValueError: there is no such launcher, or ``timeout`` is not positive.
+    """
+
+    name = "processes"
+
+    def __init__(
+        self, launcher: str = "script", timeout: float | timedelta = 1800.0, process_group_backend: str | None = None
+    ) -> None:
+        if launcher not in LAUNCHERS:
+            match = nearest(str(launcher), LAUNCHERS)
+            hint = f"; did you mean {match!r}?" if match else ""
+            raise ValueError(f"launcher={launcher!r}: expected one of {listed(LAUNCHERS)}{hint}")
+        self.stall_seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+        if self.stall_seconds <= 0:
+            raise ValueError(f"timeout={timeout!r}: expected more than 0 seconds")
+        self.launcher = launcher
+        self.process_group_backend = process_group_backend
+        self.device_indices: list[int] = []
+        """The devices of this node."""
+        self.num_nodes = 1
+        self.environment: ClusterEnvironment
+        self.failed: BaseException | None = None
+        """What ended the run on this rank, if that was an error."""
+        self._port: int | None = None
+        self._started = False
+        """Whether a launcher made this process for the run."""
+        self._rank: Rank | None = None
+        self._said = False
+        self._agreement: StopAgreement | None = None
+
+    # ---- which process this is ----
+
+    def connect(
+        self, accelerator: Accelerator, device_indices: list[int], num_nodes: int, environment: ClusterEnvironment
+    ) -> None:
+        """Takes the devices; see :meth:`leyden.Strategy.connect`.
+
+        Raises:
+            ValueError: whoever started the processes started another number of them.
+        """
+        self.accelerator, self.device_indices, self.num_nodes = accelerator, list(device_indices), num_nodes
+        self.environment = environment
+        self.world_size = len(device_indices) * num_nodes
+        if environment.creates_processes_externally:
+            if environment.world_size != self.world_size:
+                raise ValueError(
+                    f"environment {environment.name!r} has {environment.world_size} processes, but devices={len(device_indices)} "
+                    f"and num_nodes={num_nodes} need {self.world_size}; start as many, or leave devices and num_nodes out"
+                )
+            self.rank, self.local_rank, self.node_rank = environment.rank, environment.local_rank, environment.node_rank
+        self.device = accelerator.device(device_indices[self.local_rank])
+
+    def become(self, local_rank: int, port: int) -> None:
+        """Makes this process, which was just started, the given rank; ``port`` is where the store is."""
+        self.rank = self.local_rank = local_rank
+        self.device = self.accelerator.device(self.device_indices[local_rank])
+        self._port = port
+        self._started = True
+
+    def store(self) -> Store:
+        """The store of this run, through which ranks tell each other small things without a collective."""
+        return store_of(self, self._port)
+
+    # ---- a run ----
+
+    def launch(self, function: Callable[..., T], *args: Any) -> T:
+        """Runs the function in every process; see :meth:`leyden.Strategy.launch`.
+
+        Raises:
+            RuntimeError: processes cannot be started here.
+        """
+        external = self.environment.creates_processes_externally or self._started
+        alone = self.world_size == 1
+        launcher = ExternalLauncher() if external or alone else LAUNCHERS[self.launcher]()
+        if not self._said and self.rank == 0 and not alone and not (self.launcher == "script" and not external):
+            self._said = True  # ranks that run the script again say it themselves
+            way = f"environment {self.environment.name!r} ({self.environment.reason()})" if external else f"launcher {self.launcher!r}"
+            announce(f"{self.world_size} processes with strategy {self.name!r} and backend {self.backend!r}, started by {way}")
+        result: T = launcher.launch(self, function, args)
+        return result
+
+    def guard(self, function: Callable[..., T], *args: Any) -> T:
+        """Runs the function; an exception is told to whoever watches, if the hooks have not done so."""
+        self._rank, self.failed = Rank.current, None
+        if self._rank is not None:
+            self._rank.begin()
+        try:
+            return function(*args)
+        except Exception as error:
+            self._note_failure(error)
+            raise
+
+    def setup_environment(self) -> None:
+        """Opens the process group, after the device."""
+        self._at(_SETUP, None)
+        super().setup_environment()
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        store = self.store()
+        open_group(self, self.backend, store)
+        if self.world_size > 1:
+            self._agreement = StopAgreement(store, runs_so_far(), self.rank, self.world_size)
+            if self._rank is not None:
+                self._rank.polled.append(self._agreement.poll)
+
+    @property
+    def backend(self) -> str:
+        """The backend of the process group."""
+        return self.process_group_backend or _BACKENDS.get(self.device.type, "gloo")
+
+    def setup(self, module: Module, precision: Precision) -> None:
+        """Moves the module to the device; refuses modules that are not the same on every rank."""
+        super().setup(module, precision)
+        if self.world_size > 1:
+            self.check_same_parameters(module)
+
+    def check_same_parameters(self, module: Module) -> None:
+        """Compares the names, shapes and dtypes of the module's parameters over the ranks.
+
+        Raises:
+            ValueError: they differ; the message has the first difference.
+        """
+        own = [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in module.named_parameters()]
+        digest = int.from_bytes(hashlib.blake2b(repr(own).encode(), digest_size=6).digest(), "little")
+        if self.all_gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).unique().numel() == 1:
+            return
+        everybody = self.all_gather_object(own)
+        for rank, other in enumerate(everybody):
+            if other != everybody[0]:
+                raise ValueError(f"{type(module).__name__} is not the same on every rank: {_difference(everybody[0], other, rank)}")
+
+    def teardown(self, module: Module) -> None:
+        """Closes the process group; after a failure it is left alone, for another rank may be inside of a collective."""
+        self._at(_TEARDOWN, module)
+        if self._agreement is not None and self._rank is not None and self._agreement.poll in self._rank.polled:
+            self._rank.polled.remove(self._agreement.poll)
+        self._agreement = None
+        if self.failed is None:
+            close_group()
+        super().teardown(module)
+        self._at(_END, module)
+
+    # ---- what hooks tell the watcher ----
+
+    def _at(self, phase: int, module: Module | None, batch: int = 0) -> None:
+        rank = self._rank
+        if rank is not None:
+            progress = None if module is None or module._trainer is None else module._trainer.progress
+            step, epoch = (0, 0) if progress is None else (progress.global_step, progress.epoch)
+            rank.board.write(phase, step, epoch, batch)
+
+    @hookimpl
+    def on_train_batch_start(self, trainer: Trainer, batch_idx: int) -> None:
+        """Says where this rank is."""
+        if self._rank is not None:
+            self._rank.board.write(_TRAINING, trainer.progress.global_step, trainer.progress.epoch, batch_idx)
+
+    @hookimpl
+    def on_validation_batch_start(self, module: Module, batch_idx: int) -> None:
+        """Says where this rank is."""
+        self._at(_VALIDATION, module, batch_idx)
+
+    @hookimpl
+    def on_test_batch_start(self, module: Module, batch_idx: int) -> None:
+        """Says where this rank is."""
+        self._at(_TEST, module, batch_idx)
+
+    @hookimpl
+    def on_predict_batch_start(self, module: Module, batch_idx: int) -> None:
+        """Says where this rank is."""
+        self._at(_PREDICTION, module, batch_idx)
+
+    @hookimpl(tryfirst=True)
+    def on_save_checkpoint(self, module: Module) -> None:
+        """Says where this rank is."""
+        self._at(_SAVING, module)
+
+    @hookimpl(tryfirst=True)
+    def on_exception(self, exception: BaseException) -> None:
+        """Tells of an error before anything is cleaned up; from now on this rank takes part in no collective."""
+        self._note_failure(exception)
+
+    def _note_failure(self, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self.failed = error
+            if self._rank is not None:
+                self._rank.failed(error)
+
+    # ---- communication ----
+
+    def _ready(self, what: str) -> bool:
+        """Whether there is anybody to talk to.
+
+        Raises:
+            RuntimeError: the run failed on this rank, so that the others would be waited for in vain.
+        """
+        if self.failed is not None:
+            raise RuntimeError(
+                f"{what} after rank {self.rank} failed would wait for ranks that do something else; "
+                f"code that handles an exception must not communicate"
+            ) from self.failed
+        return self.world_size > 1
+
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:
+        """Returns ``tensor`` reduced over all processes, same shape; ``op`` is ``sum``, ``mean``, ``min`` or ``max``."""
+        if not self._ready("all_reduce"):
+            return tensor
+        reduced = tensor.detach().clone().to(self.device)
+        dist.all_reduce(reduced, op=_OPERATIONS[op])
+        return reduced / self.world_size if op == "mean" else reduced
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank."""
+        if not self._ready("all_gather"):
+            return tensor.unsqueeze(0)
+        own = tensor.detach().contiguous().to(self.device)
+        everybody = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(everybody, own)
+        return torch.stack(everybody)
+
+    def all_gather_object(self, obj: T) -> list[T]:
+        """Returns the objects of all processes, by rank."""
+        if not self._ready("all_gather_object"):
+            return [obj]
+        everybody: list[Any] = [None] * self.world_size
+        dist.all_gather_object(everybody, obj)
+        return everybody
+
+    def broadcast(self, obj: T, source: int = 0) -> T:
+        """Returns the object of rank ``source``."""
+        if not self._ready("broadcast"):
+            return obj
+        box = [obj]
+        dist.broadcast_object_list(box, src=source, device=self.device if self.backend == "nccl" else None)
+        return box[0]
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        if self._ready("barrier"):
+            dist.barrier(device_ids=[self.device.index or 0] if self.backend == "nccl" else None)
+
+
+def _difference(first: list[Any], other: list[Any], rank: int) -> str:
+    for index in range(max(len(first), len(other))):
+        here = first[index] if index < len(first) else None
+        there = other[index] if index < len(other) else None
+        if here == there:
+            continue
+        if here is None or there is None:
+            has, lacks = (0, rank) if there is None else (rank, 0)
+            return f"rank {has} has a parameter {(here or there)[0]!r}, rank {lacks} has not"
+        if here[0] != there[0]:
+            return f"parameter {index} is {here[0]!r} on rank 0 and {there[0]!r} on rank {rank}"
+        for position, what in ((1, "shape"), (2, "dtype"), (3, "requires_grad")):
+            if here[position] != there[position]:
+                return f"{here[0]!r} has {what} {here[position]} on rank 0 and {there[position]} on rank {rank}"
+    return "their order differs"
+
+
