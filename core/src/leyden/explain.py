@@ -173,7 +173,7 @@ def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: Data
             result = _totals(trainer, loader.length, horizon)
             for parameter in model.parameters():
                 parameter.grad = None  # so that no step changes anything
-            _simulate(trainer, model, found, validates, result)
+            _simulate(trainer, model, found, validates, result, loader.batch_sizes())
         return result
     finally:
         for parameter, gradient in gradients:
@@ -187,14 +187,21 @@ def _totals(trainer: Trainer, length: int | float, horizon: int) -> Plan:
     epochs: int | float = INFINITE if trainer.max_epochs == -1 else trainer.max_epochs
     if trainer.max_epochs_given is None and trainer.max_steps == -1 and trainer.max_time is None:
         epochs = 1000
-    steps = per_epoch * epochs if per_epoch and epochs else 0
+    steps = trainer.steps_of(length, epochs)
     if trainer.max_steps != -1:
         steps = min(steps, trainer.max_steps)
         epochs = min(epochs, -(-int(steps) // int(per_epoch))) if per_epoch not in (0, INFINITE) else epochs
     return Plan(length, per_epoch, epochs, steps, horizon=int(min(steps, horizon)))
 
 
-def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: bool, result: Plan) -> None:
+def _simulate(
+    trainer: Trainer,
+    model: Module,
+    found: Optimization,
+    validates: bool,
+    result: Plan,
+    sizes: tuple[int, int] | tuple[None, None],
+) -> None:
     """Goes through the batches of a fit as the loop does, with optimizers that have no gradients."""
     length, window = result.batches_per_epoch, trainer.accumulate_grad_batches
     interval = validation_interval(trainer, length)
@@ -210,11 +217,15 @@ def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: b
     ]
     groups = [group for optimizer in found.optimizers for group in optimizer.param_groups]
     result.learning_rates = {name: [] for name in names}
-    step = epoch = batch = total = validated_at = validations = 0
+    step = epoch = batch = total = validated_at = validations = samples = validated_samples = in_window = 0
     while step < result.horizon:
         batch, total = batch + 1, total + 1
         is_last = batch == length
-        if batch % window == 0 or is_last:
+        samples += (sizes[1] if is_last else sizes[0]) or 0
+        in_window += 1
+        carries = trainer.carry_accumulation and epoch + 1 != result.epochs
+        if in_window == window or (is_last and not carries):
+            in_window = 0
             for name, group in zip(names, groups, strict=True):
                 result.learning_rates[name].append(float(group["lr"]))
             active = [cycle[step % len(cycle)]] if cycle else list(range(len(steps)))
@@ -230,13 +241,15 @@ def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: b
             pass  # what goes by the clock a plan does not know
         elif trainer.val_check_steps is not None:
             due = step % trainer.val_check_steps == 0 and step != validated_at
+        elif trainer.val_check_samples is not None:  # none where nobody knows how many samples a batch has
+            due = samples // trainer.val_check_samples > validated_samples // trainer.val_check_samples
         elif interval == INFINITE:
             due = is_last
         else:
             due = (total if every is None else batch) % interval == 0
         if due:
             result.validations.append(step)
-            validated_at, validations = step, validations + 1
+            validated_at, validated_samples, validations = step, samples, validations + 1
             schedulers.advance(schedulers.validation, validations)
         if is_last:
             epoch, batch = epoch + 1, 0

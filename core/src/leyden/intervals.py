@@ -11,12 +11,13 @@ _UNITS = {
     "step": ("step", 1), "steps": ("step", 1),
     "batch": ("batch", 1), "batches": ("batch", 1),
     "epoch": ("epoch", 1), "epochs": ("epoch", 1), "ep": ("epoch", 1),
+    "sample": ("sample", 1), "samples": ("sample", 1),
     "s": ("second", 1), "sec": ("second", 1), "second": ("second", 1), "seconds": ("second", 1),
     "min": ("second", 60), "minute": ("second", 60), "minutes": ("second", 60),
     "h": ("second", 3600), "hour": ("second", 3600), "hours": ("second", 3600),
     "d": ("second", 86400), "day": ("second", 86400), "days": ("second", 86400),
 }  # fmt: skip
-_SHOWN = ("steps", "batches", "epochs", "s", "min", "h", "d")
+_SHOWN = ("steps", "batches", "epochs", "samples", "s", "min", "h", "d")
 _SHAPE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
@@ -26,10 +27,10 @@ class Interval:
 
     count: float
     unit: str
-    """``"step"`` (optimizer steps), ``"batch"``, ``"epoch"`` or ``"second"``."""
+    """``"step"`` (optimizer steps), ``"batch"``, ``"epoch"``, ``"sample"`` or ``"second"``."""
 
 
-def parse_interval(text: str, name: str, units: tuple[str, ...] = ("step", "batch", "epoch", "second")) -> Interval:
+def parse_interval(text: str, name: str, units: tuple[str, ...] = ("step", "batch", "epoch", "sample", "second")) -> Interval:
     """Reads an interval with its unit.
 
     Args:
@@ -55,4 +56,6 @@ def parse_interval(text: str, name: str, units: tuple[str, ...] = ("step", "batc
 
 
 def _example(units: tuple[str, ...]) -> str:
-    return {"step": "500 steps", "batch": "500 batches", "epoch": "2 epochs", "second": "30 min"}[units[0]]
+    return {"step": "500 steps", "batch": "500 batches", "epoch": "2 epochs", "sample": "1e6 samples", "second": "30 min"}[
+        units[0]
+    ]

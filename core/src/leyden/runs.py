@@ -12,7 +12,8 @@ from leyden.datamodule import DataModule
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
-from leyden.loops.fit import FitLoop, make_step
+from leyden.loops.fit import FitLoop
+from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
 from leyden.loops.several_step import TurnsStep

@@ -57,6 +57,7 @@ class Settings:
         self.enable_progress_bar: bool | None = given["enable_progress_bar"]
         self.enable_model_summary: bool | None = given["enable_model_summary"]
         self.accumulate_grad_batches: int = given["accumulate_grad_batches"]
+        self.carry_accumulation: bool = given["carry_accumulation"]
         self.gradient_clip_val: float | None = given["gradient_clip_val"]
         self.gradient_clip_algorithm: str | None = given["gradient_clip_algorithm"]
         self.deterministic: bool | str | None = given["deterministic"]
@@ -74,6 +75,7 @@ class Settings:
         self.val_check_interval: float = 1.0
         self.val_check_seconds: float | None = None
         self.val_check_steps: int | None = None
+        self.val_check_samples: int | None = None
         if isinstance(given, int | float):
             self.val_check_interval = given
         elif not isinstance(given, Interval):
@@ -82,6 +84,9 @@ class Settings:
             self.val_check_seconds = given.count
         elif given.unit == "step":
             self.val_check_steps = int(given.count)
+            self.check_val_every_n_epoch = None
+        elif given.unit == "sample":
+            self.val_check_samples = int(given.count)
             self.check_val_every_n_epoch = None
         elif given.unit == "batch":
             self.val_check_interval = int(given.count)

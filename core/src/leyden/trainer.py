@@ -80,6 +80,7 @@ class Trainer(Settings, RunState):
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
         accumulate_grad_batches: int = 1,
+        carry_accumulation: bool = False,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
         deterministic: bool | str | None = None,
@@ -123,7 +124,8 @@ class Trainer(Settings, RunState):
             limit_predict_batches: see above.
             overfit_batches: train and validate on so many batches (int) or such a fraction (float), the same samples each epoch.
             val_check_interval: validate every so many batches (int), fraction of an epoch (float) or time, or with a unit, such
-                as ``"500 steps"``, ``"2 epochs"``, ``"30 min"``; None is each epoch. Other intervals take units as well.
+                as ``"500 steps"``, ``"2 epochs"``, ``"1e6 samples"``, ``"30 min"``; None is each epoch. Other intervals take
+                units as well.
             check_val_every_n_epoch: validate only in every so many epochs; None counts batches across epochs.
             num_sanity_val_steps: validation batches of each loader before training, -1 for all; None is 2.
             log_every_n_steps: optimizer steps between two records of step values, 0 for none; None is 50.
@@ -131,6 +133,8 @@ class Trainer(Settings, RunState):
             enable_progress_bar: likewise for a progress bar.
             enable_model_summary: likewise for a model summary.
             accumulate_grad_batches: batches to an optimizer step; the last window of an epoch may be shorter.
+            carry_accumulation: True carries a window that an epoch's end cuts short over into the next epoch, False steps it;
+                that of the last of ``max_epochs`` is always stepped.
             gradient_clip_val: the largest norm, or value, of a step's gradients.
             gradient_clip_algorithm: ``"norm"`` (default) or ``"value"``.
             deterministic: True refuses operations that are not deterministic, ``"warn"`` names them.
@@ -567,10 +571,17 @@ class Trainer(Settings, RunState):
     def estimated_stepping_batches(self) -> int | float:
         """Optimizer steps a whole fit will take, for schedulers that need to know; infinite where nothing limits it."""
         length = (self.train_loader or load_train(self)).length
-        per_epoch = length if length == INFINITE else -(-int(length) // self.accumulate_grad_batches)
         epochs = INFINITE if self.max_epochs == -1 else self.max_epochs
-        total = per_epoch * epochs if epochs and per_epoch else 0
+        total = self.steps_of(length, epochs)
         return min(total, self.max_steps) if self.max_steps != -1 else total
+
+    def steps_of(self, length: int | float, epochs: int | float) -> int | float:
+        """Optimizer steps in so many epochs of so many batches, under ``accumulate_grad_batches`` alone."""
+        if not length or not epochs or INFINITE in (length, epochs):
+            return INFINITE if length and epochs else 0
+        if self.carry_accumulation:
+            return -(-int(length * epochs) // self.accumulate_grad_batches)
+        return -(-int(length) // self.accumulate_grad_batches) * int(epochs)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on rank 0 only."""
@@ -590,7 +601,14 @@ class Trainer(Settings, RunState):
         record = dict(values)
         step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
         self.metrics.logged_metrics.update(record)
-        self.history.add(step, self.progress.epoch, record)
+        progress = self.progress
+        self.history.add(
+            step,
+            progress.epoch,
+            record,
+            batch=progress.batch,
+            samples=progress.samples or None,
+        )
         if not self.is_global_zero:
             return
         record.setdefault("epoch", self.progress.epoch)

@@ -5,54 +5,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from leyden.data.batch_size import samples_of
 from leyden.data.loaders import INFINITE, Loader, set_epoch
 from leyden.data.source import batches, bind_transfer
 from leyden.data.stages import load_train, load_validation
-from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
-from leyden.loops.manual_step import ManualStep
-from leyden.loops.several_step import TogetherStep, TurnsStep, step_of
-from leyden.loops.signature import takes_optimizer_idx
-from leyden.loops.step import TrainStep
 from leyden.loops.validation_interval import validation_interval
 from leyden.messages import LeydenWarning
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
 
 if TYPE_CHECKING:
+    from leyden.loops.make_step import Step
     from leyden.optim.schedulers import Schedulers
     from leyden.trainer import Trainer
-
-
-Step: TypeAlias = "TrainStep | TurnsStep | ManualStep"
-
-
-def make_step(trainer: Trainer, module: Module) -> Step:
-    """How this run trains on one batch.
-
-    Raises:
-        ValueError: optimizers have frequencies but ``training_step`` does not take ``optimizer_idx``, or the other way round.
-    """
-    if not module.automatic_optimization:
-        return ManualStep(trainer, module)
-    name = f"{type(module).__name__}.training_step"
-    if len(trainer.optimizers) < 2:
-        if takes_optimizer_idx(module):
-            return TurnsStep(trainer, module, [])
-        return step_of(trainer, module)
-    if takes_optimizer_idx(module):
-        return TurnsStep(trainer, module, trainer.optimizer_frequencies)
-    if trainer.optimizer_frequencies:
-        raise ValueError(f"optimizers with a 'frequency' take turns, so write {name}(self, batch, batch_idx, optimizer_idx)")
-    for optimizer in trainer.optimizers:
-        if ClosureStep.is_needed(optimizer, module):
-            raise ValueError(
-                f"{type(optimizer).__name__} among several optimizers evaluates the loss itself, so each needs a turn of "
-                f"its own: write {name}(self, batch, batch_idx, optimizer_idx)"
-            )
-    return TogetherStep(trainer, module)
 
 
 class FitLoop:
@@ -78,11 +46,17 @@ class FitLoop:
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
         self.validate_every = validation_interval(trainer, loader.length)
         self.validates_inside = (
-            self.validate_every != INFINITE or trainer.val_check_seconds is not None or trainer.val_check_steps is not None
+            self.validate_every != INFINITE
+            or trainer.val_check_seconds is not None
+            or trainer.val_check_steps is not None
+            or trainer.val_check_samples is not None
         )
         """Whether validation can be due before the end of an epoch."""
         self.last_validation = time.monotonic()
         self.validated_at = 0
+        self.validated_samples = self.progress.samples
+        self.counts_samples = bool(trainer.loggers) or trainer.val_check_samples is not None
+        """Whether samples are counted also where torch's sampler does not say how many a batch has."""
         self.epoch_validations = 0
         self.warned_length = False
         self.outputs: Any = None
@@ -146,10 +120,12 @@ class FitLoop:
         schedulers, log_every, is_last = self.schedulers, trainer.log_every_n_steps, batch_idx >= self.loader.length
         metrics.enter(TRAIN_BATCH)
 
+        carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
         batch_size, last_size = self.loader.batch_sizes()
         self.fetched = batches(self.loader, self.transfer, device, done=batch_idx)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
+            samples = metrics.batch_size or (samples_of(batch) if self.counts_samples else 0)
             for hook in calls.on_train_batch_start:
                 if hook(trainer, module, batch, batch_idx) == -1:
                     skipped = True
@@ -158,7 +134,7 @@ class FitLoop:
             trainer.is_last_batch = is_last
 
             self.outputs, self.stepped = None, False
-            yield batch, batch_idx, is_last
+            yield batch, batch_idx, is_last and not carries
             stepped = self.stepped
             if stepped and schedulers.step:
                 schedulers.advance_steps(step.stepped_optimizers)
@@ -166,6 +142,7 @@ class FitLoop:
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
             progress.batch = batch_idx = batch_idx + 1
             progress.total_batches += 1
+            progress.samples += samples
 
             for hook in calls.on_train_batch_end:
                 hook(trainer, module, self.outputs, batch, batch_idx - 1)
@@ -186,8 +163,10 @@ class FitLoop:
                 break
         metrics.batch = None
         if (is_last and not skipped) or self._stop_inside_epoch():
+            if is_last and batch_idx < self.loader.length:
+                self._warn_of_length(batch_idx)
             return
-        if step.flush() and schedulers.step:  # a window that no last batch completed
+        if not carries and step.flush() and schedulers.step:  # a window that no last batch completed
             schedulers.advance_steps(step.stepped_optimizers)
         if not skipped:
             self._ended_early(batch_idx)
@@ -249,18 +228,21 @@ class FitLoop:
                 f"the training loader gave no batch in epoch {self.progress.epoch}; pass a DataLoader, a list, or an iterable "
                 f"that starts anew each epoch (an iterator can be read once)"
             )
-        if self.loader.length != INFINITE and not self.warned_length:
-            self.warned_length = True
-            warnings.warn(
-                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {done}; "
-                f"every epoch trains what it gives",
-                LeydenWarning,
-                stacklevel=2,
-            )
+        self._warn_of_length(done)
         if self.schedulers.epoch:
             self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
         if self.validation is not None and self._validation_due(True):
             self._validate()
+
+    def _warn_of_length(self, given: int) -> None:
+        if self.loader.whole != INFINITE and not self.warned_length:
+            self.warned_length = True
+            warnings.warn(
+                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {given}; "
+                f"every epoch trains what it gives",
+                LeydenWarning,
+                stacklevel=2,
+            )
 
     # ---- validation ----
 
@@ -275,6 +257,8 @@ class FitLoop:
             return time.monotonic() - self.last_validation >= trainer.val_check_seconds
         if trainer.val_check_steps is not None:
             return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != self.validated_at
+        if trainer.val_check_samples is not None:
+            return progress.samples // trainer.val_check_samples > self.validated_samples // trainer.val_check_samples
         if every == INFINITE:
             return is_last
         return (progress.total_batches if across_epochs else progress.batch) % every == 0
@@ -293,7 +277,7 @@ class FitLoop:
 
     def _validated(self) -> None:
         """Steps schedulers before callbacks save what is to be resumed."""
-        self.validated_at = self.progress.global_step
+        self.validated_at, self.validated_samples = self.progress.global_step, self.progress.samples
         self.epoch_validations += 1
         if self.schedulers.validation:
             self.schedulers.advance(self.schedulers.validation, self.epoch_validations)
