@@ -81,6 +81,7 @@ WRONG = {
     "default_root_dir": ("a path or URL", [3, True], []),
     "enable_autolog_hparams": (SWITCH, ["yes", 1], []),
     "model_registry": ("a str", [3, True], []),
+    "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 

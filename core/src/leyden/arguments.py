@@ -84,6 +84,7 @@ TABLE: dict[str, Argument] = {
     "default_root_dir": Argument("a path or URL", (str, os.PathLike)),
     "enable_autolog_hparams": _SWITCH,
     "model_registry": Argument("a str", (str,)),
+    "nan_policy": Argument("'stop', 'skip', 'strict' or 'off'", (str,), lambda v: v in ("stop", "skip", "strict", "off")),
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 

@@ -9,6 +9,7 @@ from leyden.callback import Callback
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
+from leyden.finite import choose_watch
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
@@ -72,6 +73,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     _introduce_to_loggers(trainer, module)
     if checkpoint is not None:
         restore_training(trainer, checkpoint)
+    trainer.finite_watch = choose_watch(trainer, module)
     trainer.train_step = make_step(trainer, module)
     validation = _sanity_check(trainer, module, checkpoint is not None)
     loader = trainer.train_loader or load_train(trainer)

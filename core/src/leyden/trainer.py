@@ -18,6 +18,7 @@ from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
+from leyden.finite import parameters_finite
 from leyden.interrupts import in_notebook
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
@@ -100,6 +101,7 @@ class Trainer(Settings, RunState):
         environment: Any = "auto",
         checkpoint_io: Any = None,
         on_interrupt: str | None = None,
+        nan_policy: str | None = None,
         **unknown: Any,
     ) -> None:
         """Chooses the parts of its runs; nothing is opened, moved or started.
@@ -155,6 +157,11 @@ class Trainer(Settings, RunState):
             checkpoint_io: how checkpoint files are written and read.
             on_interrupt: what Ctrl-C makes ``fit`` do after the running batch: ``"raise"`` KeyboardInterrupt or ``"return"`` with
                 ``trainer.interrupted`` set; None is ``"return"`` in notebooks. A second Ctrl-C stops at once.
+            nan_policy: what becomes of a fit whose numbers are not finite. None looks, at no cost to a step, at logged values
+                when they are read, and where one is not finite, at the end of each epoch and before a checkpoint, at the
+                parameters; if those are not finite either it stops. ``"stop"`` looks at every loss at the next log point and
+                stops. ``"skip"`` leaves out updates whose loss or gradients are not finite, ``"strict"`` stops before them;
+                both wait for the device once a step. ``"off"`` goes on.
             unknown: offered to plug-ins; what none of them knows is an error.
 
         Raises:
@@ -432,6 +439,7 @@ class Trainer(Settings, RunState):
             storage_options: accepted where it is None; pass ``checkpoint_io`` to the Trainer instead.
 
         Raises:
+            NonFiniteError: during a fit, parameters are not finite, and ``nan_policy`` is not ``"off"``; nothing is written.
             OSError: it could not be written; what stood there before still does.
             TypeError: a state is not plain data.
         """
@@ -439,12 +447,18 @@ class Trainer(Settings, RunState):
             raise ValueError(
                 f"storage_options={storage_options!r}: options belong to the Trainer's checkpoint_io, which writes the file"
             )
+        if self.running:
+            self.finite_watch.before_save(os.fspath(filepath))
         checkpoint = gather(self, bool(weights_only))
         if self.is_global_zero:
             self.checkpoint_io.save(checkpoint, filepath)
             for logger in self.loggers:
                 logger.after_save_checkpoint(os.fspath(filepath))
         self.strategy.barrier()
+
+    def is_finite(self) -> bool:
+        """Whether every parameter that is trained is finite; with several processes, all of them call it."""
+        return self.module is None or parameters_finite(self, self.module, together=True)
 
     def explain(self, model: Module | None = None) -> str:
         """What was chosen for each part, which distribution brought it and why, what is on the bus, and dtypes, as text.
@@ -596,6 +610,7 @@ class Trainer(Settings, RunState):
 
     def log_record(self, values: dict[str, float]) -> None:
         """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step."""
+        self.finite_watch.read(values)
         if not values or self.sanity_checking:
             return
         record = dict(values)

@@ -59,8 +59,9 @@ class ManualStep:
         self.run_backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
-        self.run_backward = trainer.profiler.wrap(self.run_backward, "[Step]backward")
-        self.run_step: Callable[..., bool] = trainer.profiler.wrap(trainer.precision.step, "[Step]optimizer_step")
+        watch, wrap = trainer.finite_watch, trainer.profiler.wrap
+        self.run_backward = watch.wrap_backward(wrap(self.run_backward, "[Step]backward"))
+        self.run_step: Callable[..., bool] = watch.wrap_step(wrap(trainer.precision.step, "[Step]optimizer_step"))
         leave_out(trainer, self, "backward")
         self.optimizers = [ManualOptimizer(optimizer, self, index) for index, optimizer in enumerate(trainer.optimizers)]
         self.accumulated = trainer.accumulate_grad_batches

@@ -68,9 +68,11 @@ class TrainStep:
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
         wrap = trainer.profiler.wrap
-        self.backward: Callable[[Tensor], None] = wrap(backward, "[Step]backward")
+        self.backward: Callable[[Tensor], None] = trainer.finite_watch.wrap_backward(wrap(backward, "[Step]backward"))
         self.clip = wrap(module.configure_gradient_clipping, "[Step]clip")
-        self.step_optimizer: Callable[..., bool] = wrap(trainer.precision.step, "[Step]optimizer_step")
+        self.step_optimizer: Callable[..., bool] = trainer.finite_watch.wrap_step(
+            wrap(trainer.precision.step, "[Step]optimizer_step")
+        )
         self.steps_plainly = getattr(self.step_optimizer, "__func__", None) is Precision.step
         """Whether ``optimizer.step()`` is all there is to a step."""
         trainer.profiler.wrap_method(self, "zero_grad", "[Step]zero_grad")
