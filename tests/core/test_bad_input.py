@@ -82,6 +82,7 @@ WRONG = {
     "enable_autolog_hparams": (SWITCH, ["yes", 1], []),
     "model_registry": ("a str", [3, True], []),
     "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
+    "loader_key_template": ("a str with '{name}' and '{loader}', such as '{loader}/{name}'", [1, True], ["{name}", "x"]),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 

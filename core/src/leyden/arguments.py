@@ -85,6 +85,9 @@ TABLE: dict[str, Argument] = {
     "enable_autolog_hparams": _SWITCH,
     "model_registry": Argument("a str", (str,)),
     "nan_policy": Argument("'stop', 'skip', 'strict' or 'off'", (str,), lambda v: v in ("stop", "skip", "strict", "off")),
+    "loader_key_template": Argument(
+        "a str with '{name}' and '{loader}', such as '{loader}/{name}'", (str,), lambda v: "{name}" in v and "{loader}" in v
+    ),
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 

@@ -69,6 +69,7 @@ class Settings:
         self.default_root_dir: str = os.fspath(given["default_root_dir"] or os.getcwd())  # noqa: PTH109  # a URL is no Path
         self.overfit_batches: float = given["overfit_batches"]
         self.nan_policy: str | None = given["nan_policy"]
+        self.loader_key_template: str = given["loader_key_template"]
         self.on_interrupt: str | None = given["on_interrupt"]
         self.enable_autolog_hparams: bool = given["enable_autolog_hparams"]
 

@@ -100,6 +100,7 @@ class Trainer(Settings, RunState):
         model_registry: str | None = None,
         environment: Any = "auto",
         checkpoint_io: Any = None,
+        loader_key_template: str = "{name}/{loader}",
         on_interrupt: str | None = None,
         nan_policy: str | None = None,
         **unknown: Any,
@@ -155,6 +156,8 @@ class Trainer(Settings, RunState):
             model_registry: not built yet.
             environment: which cluster environment; ``"auto"`` takes the one that detects itself.
             checkpoint_io: how checkpoint files are written and read.
+            loader_key_template: what the keys of values are made of where an evaluation reads several loaders; ``{name}`` is the
+                name given to ``log``, ``{loader}`` the loader's key in a dict, else ``dataloader_idx_N``.
             on_interrupt: what Ctrl-C makes ``fit`` do after the running batch: ``"raise"`` KeyboardInterrupt or ``"return"`` with
                 ``trainer.interrupted`` set; None is ``"return"`` in notebooks. A second Ctrl-C stops at once.
             nan_policy: what becomes of a fit whose numbers are not finite. None looks, at no cost to a step, at logged values

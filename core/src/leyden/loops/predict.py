@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from leyden.data.loaders import Loader
+from leyden.data.loaders import Loader, names_of
 from leyden.data.source import batches, bind_transfer
 from leyden.data.transfer import apply_to_tensors
 from leyden.loops.evaluate import evaluation_mode
@@ -29,7 +29,7 @@ class PredictLoop:
         self.loaders = loaders
         self.keep = keep
         self.several = len(loaders) > 1
-        self.step = bind_step(trainer, module, "predict_step", several=self.several)
+        self.step = bind_step(trainer, module, "predict_step", several=self.several, names=names_of(loaders))
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients = torch.inference_mode if inference_mode else torch.no_grad
 

@@ -171,25 +171,25 @@ class Metrics:
         self._strategy = strategy
         self._tables: dict[tuple[Context, int], dict[str, Entry]] = {}
         self._entries: dict[str, Entry] = {}
-        self._suffix = ""
+        self._template = "{name}"
         self._known: set[str] = set()
         self._clock = 0
         self._recorded = 0
 
-    def enter(self, context: Context | None, dataloader_idx: int = 0, *, suffix: str = "") -> None:
+    def enter(self, context: Context | None, dataloader_idx: int = 0, *, template: str = "{name}") -> None:
         """Says what kind of moment begins; None forbids logging.
 
         Args:
             context: the kind of moment.
             dataloader_idx: which of several loaders is read.
-            suffix: added to keys, so that those of several loaders differ.
+            template: what a key is made of, so that those of several loaders differ.
         """
         self.context = context
         self.batch = None
         self.batch_size = None
         if context is not None:
             self._entries = self._tables.setdefault((context, dataloader_idx), {})
-            self._suffix = suffix
+            self._template = template
 
     def log(
         self,
@@ -314,7 +314,7 @@ class Metrics:
             raise ValueError(
                 f"self.log({name!r}, ..., reduce_fx={reduce_fx!r}): expected 'mean', 'sum', 'min' or 'max'"
             ) from None
-        key = f"{name}{self._suffix}" if add_dataloader_idx else name
+        key = self._template.replace("{name}", name) if add_dataloader_idx else name
         entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
         self._entries[name] = entry
         self._known |= {key, entry.key_step, entry.key_epoch}
