@@ -114,7 +114,13 @@ def evaluate(
 
 
 def predict(
-    trainer: Trainer, module: Module, dataloaders: Any, ckpt_path: Any, datamodule: DataModule | None, keep: bool
+    trainer: Trainer,
+    module: Module,
+    dataloaders: Any,
+    ckpt_path: Any,
+    datamodule: DataModule | None,
+    keep: bool,
+    max_bytes: float,
 ) -> list[list[Any]]:
     """Predicts; returns for each loader the outputs by batch."""
     with session(trainer, "predict", module, datamodule):
@@ -123,7 +129,7 @@ def predict(
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
         with deferred_interrupt(trainer):
-            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep).run()
+            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
     raise AssertionError("a session does not swallow exceptions")
 
 

@@ -407,6 +407,7 @@ class Trainer(Settings, RunState):
         return_predictions: bool | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        max_bytes: float = 8 * 2**30,
     ) -> list[Any] | None:
         """Runs ``predict_step`` on every batch once.
 
@@ -414,9 +415,13 @@ class Trainer(Settings, RunState):
             model: the module; without, that of the last run with its best checkpoint, if there is one.
             dataloaders: an iterable of batches, or a list or dict of them; or a DataModule.
             datamodule: makes the loaders.
-            return_predictions: False keeps nothing.
+            return_predictions: False keeps nothing, for predictions that a callback writes.
             ckpt_path: weights to load first: a path, ``"best"`` or ``"last"``.
             weights_only: True or None; a checkpoint is never unpickled.
+            max_bytes: how many bytes of tensors to keep at most; ``float("inf")`` for any number.
+
+        Raises:
+            ValueError: there is more to keep.
 
         Returns:
             What ``predict_step`` returned for each batch, on the CPU; a list of such lists if there are several loaders;
@@ -426,7 +431,11 @@ class Trainer(Settings, RunState):
             "predict", model, dataloaders, datamodule, ckpt_path, weights_only
         )
         keep = return_predictions is not False
-        results: list[list[Any]] = self.strategy.launch(runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep)
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes >= 0:
+            raise ValueError(f"predict(max_bytes={max_bytes!r}): expected a number >= 0, got {shown(max_bytes)}")
+        results: list[list[Any]] = self.strategy.launch(
+            runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
+        )
         if not keep:
             return None
         return results[0] if len(results) == 1 else results
