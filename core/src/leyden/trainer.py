@@ -482,6 +482,16 @@ class Trainer(Settings, RunState):
 
         return explain(self, model)
 
+    def outline(self) -> str:
+        """What the running fit will do when, in a few lines: epochs and steps, validation, log points, callbacks.
+
+        Raises:
+            RuntimeError: no fit is running, or it has not read its loaders yet.
+        """
+        from leyden.outline import outline  # few runs ask
+
+        return outline(self)
+
     def plan(
         self,
         model: Module,
