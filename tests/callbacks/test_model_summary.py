@@ -133,7 +133,7 @@ def test_it_is_printed_once_on_standard_error_when_a_fit_starts(fit, capsys):
     trainer = fit(ModelSummary())
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == summarize(trainer.module) + "\n"
+    assert err.startswith(summarize(trainer.module) + "\nleyden: trains 2 epochs of ")
     trainer.test(verbose=False)
     assert capsys.readouterr().err == ""
 
@@ -154,3 +154,24 @@ def test_a_wrong_depth_is_refused():
 def test_it_is_registered_as_model_summary():
     trainer = Trainer(callbacks=[{"model_summary": {"max_depth": 3}}], logger=False)
     assert next(c for c in trainer.callbacks if isinstance(c, ModelSummary)).max_depth == 3
+
+
+def test_before_the_first_step_a_fit_says_what_it_will_do_when(tmp_path, capsys):
+    def run(**options):
+        Trainer(
+            max_epochs=1,
+            default_root_dir=tmp_path,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            **options,
+        ).fit(TinyModule())
+        return capsys.readouterr().err
+
+    said = run().splitlines()
+    assert said[-3:] == [
+        "leyden: trains 1 epoch of 4 batches, 4 optimizer steps in all",
+        "leyden: validates at the end of each epoch, 2 batches",
+        "leyden: logs every 50 optimizer steps and at the end of each epoch, to the history alone",
+    ]
+    assert run(enable_model_summary=False) == ""

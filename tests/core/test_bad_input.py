@@ -67,6 +67,7 @@ WRONG = {
     "enable_progress_bar": (SWITCH, ["no", 1, 0], []),
     "enable_model_summary": (SWITCH, ["no", 1, 0], []),
     "accumulate_grad_batches": ("an int >= 1", ["2", 2.0, True, {0: 2}], [0, -1]),
+    "carry_accumulation": (SWITCH, ["yes", 1], []),
     "gradient_clip_val": ("a number >= 0 (0 is none)", ["1", True], [-0.5, float("nan")]),
     "gradient_clip_algorithm": ("'norm' or 'value'", [2, True], ["norms", ""]),
     "deterministic": ("True, False or 'warn'", [1, 0.0], ["warning"]),
@@ -80,6 +81,8 @@ WRONG = {
     "default_root_dir": ("a path or URL", [3, True], []),
     "enable_autolog_hparams": (SWITCH, ["yes", 1], []),
     "model_registry": ("a str", [3, True], []),
+    "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
+    "loader_key_template": ("a str with '{name}' and '{loader}', such as '{loader}/{name}'", [1, True], ["{name}", "x"]),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 

@@ -214,8 +214,12 @@ def test_a_stream_under_a_limit_reads_no_further():
     assert trainer.num_training_batches == 3
 
 
-def test_a_stream_that_says_too_much_trains_what_it_gives():
-    module, _ = fit(DataLoader(Stream(3, says=5)), [X], max_epochs=2)
+def test_a_stream_that_says_too_much_trains_what_it_gives_and_is_told_once():
+    with pytest.warns(LeydenWarning) as caught:
+        module, _ = fit(DataLoader(Stream(3, says=5)), [X], max_epochs=2)
+    assert [str(warning.message) for warning in caught] == [
+        "the training loader says it has 5 batches an epoch but gave 3; every epoch trains what it gives"
+    ]
     assert len(module.trained) == 6
     assert module.last == [False, False, True] * 2
     assert len(module.validated) == 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from leyden import Callback, Trainer
+from leyden import Callback, Strategy, Trainer
 from leyden.testing import RandomData, TinyDataModule, TinyModule
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader
@@ -315,24 +315,54 @@ def test_explain_of_a_trainer_alone_names_core_and_the_defaults():
     assert lines_of(text, "devices")[0].split(maxsplit=2)[:2] == ["devices", "cpu"]
 
 
-def test_explain_shows_the_dtypes_of_storage_compute_gradients_and_optimizer_state():
-    class Adam(TinyModule):
+def dtypes(text):
+    return [line.strip() for line in text.split("dtypes:\n")[1].splitlines()]
+
+
+def test_explain_shows_dtypes_of_storage_compute_gradients_optimizer_state_and_reduction_for_each_parameter_group():
+    class Groups(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.frozen = torch.nn.Parameter(torch.ones(1000), requires_grad=False)
+            self.forgotten = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+
         def configure_optimizers(self):
-            return torch.optim.Adam(self.parameters())
+            return torch.optim.Adam([{"params": [self.layer.weight]}, {"params": [self.layer.bias], "lr": 0.1}])
 
     trainer = Trainer(max_epochs=1, precision="bf16-mixed", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    module = Adam()
-    before = trainer.explain(module).split("dtypes:\n")[1].splitlines()
-    assert before == [
-        "  storage    torch.float32 (18 parameters)",
-        "  compute    torch.bfloat16",
-        "  gradients  as stored",
-        "  optimizer  no state yet",
+    module = Groups()
+    assert dtypes(trainer.explain(module)) == [
+        "parameter group       parameters  storage           compute   gradient          optimizer state  reduction",
+        "all that are trained  21          float32, float64  bfloat16  float32, float64  none yet         none",
+        "frozen                1,000       float32           bfloat16  none              none             none",
     ]
     trainer.fit(module)
-    assert trainer.explain().split("dtypes:\n")[1].splitlines() == [
-        "  storage    torch.float32 (18 parameters)",
-        "  compute    torch.bfloat16",
-        "  gradients  torch.float32",
-        "  optimizer  torch.float32",
+    assert dtypes(trainer.explain()) == [
+        "parameter group  parameters  storage  compute   gradient  optimizer state  reduction",
+        "Adam, group 0    16          float32  bfloat16  float32   float32          none",
+        "Adam, group 1    2           float32  bfloat16  float32   float32          none",
+        "in no optimizer  3           float64  bfloat16  float64   none yet         none",
+        "frozen           1,000       float32  bfloat16  none      none             none",
     ]
+
+
+def test_explain_shows_what_a_precision_will_make_of_the_dtypes_and_what_a_strategy_reduces_in():
+    class Halves(Strategy):
+        def reduction_dtype(self, gradient):
+            return torch.float16
+
+    trainer = Trainer(precision="64-true", strategy=Halves(), logger=False)
+    assert dtypes(trainer.explain(TinyModule()))[1].split() == [
+        *["all", "that", "are", "trained", "18", "float64", "float64", "float64", "none", "yet", "float16"]
+    ]
+
+
+def test_explain_shows_each_of_several_optimizers():
+    class Two(TinyModule):
+        def configure_optimizers(self):
+            return [torch.optim.SGD([self.layer.weight], lr=0.1), torch.optim.Adam([self.layer.bias])]
+
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    module = Two()
+    trainer.fit(module)
+    assert [line.split("  ")[0] for line in dtypes(trainer.explain())[1:]] == ["SGD 0, group 0", "Adam 1, group 0"]

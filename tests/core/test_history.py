@@ -135,7 +135,10 @@ def test_a_data_frame_has_a_row_for_each_record():
     pytest.importorskip("pandas")
     history = fit()
     frame = history.to_pandas()
-    assert list(frame.columns) == ["step", "epoch", "time", "step_value", "train_loss", "val_loss", "val_acc", "epoch_value"]
+    assert list(frame.columns) == [
+        *("step", "epoch", "batch", "samples", "time"),
+        *("step_value", "train_loss", "val_loss", "val_acc", "epoch_value"),
+    ]
     assert list(frame["step"]) == [record.step for record in history.records]
     assert list(frame["step_value"].dropna()) == history["step_value"]
 
@@ -168,3 +171,24 @@ def test_a_missing_package_is_said_with_the_way_to_install_it(monkeypatch, metho
     with pytest.raises(ModuleNotFoundError) as caught:
         getattr(history, method)()
     assert str(caught.value) == f"History.{method}() needs {package}; run: pip install {package}"
+
+
+def test_every_record_says_where_the_run_was():
+    history = Trainer(max_epochs=2, log_every_n_steps=2, num_sanity_val_steps=0, val_check_interval=3).fit(TinyModule())
+    places = [(record.step, record.epoch, record.batch, record.samples, sorted(record.values)) for record in history.records]
+    train, val = ["train_loss"], ["val_acc", "val_loss"]
+    assert places == [
+        (1, 0, 2, 8, train),
+        (2, 0, 3, 12, val),
+        (3, 0, 4, 16, train),
+        (5, 1, 2, 24, train),
+        (6, 1, 3, 28, val),
+        (7, 1, 4, 32, train),
+    ]
+
+
+def test_samples_that_nobody_counted_are_none():
+    history = Trainer(max_epochs=1, log_every_n_steps=1, limit_val_batches=0).fit(
+        TinyModule(), list(TinyModule().train_dataloader())
+    )
+    assert {record.samples for record in history.records} == {None}

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import torch
 from leyden import Callback, Trainer
 from leyden.intervals import Interval, parse_interval
 from leyden.testing import TinyModule
 
 pytestmark = pytest.mark.usefixtures("core_alone")
+
+
+UNITS = "'steps', 'batches', 'epochs', 'samples', 's', 'min', 'h', 'd'"
 
 
 @pytest.mark.parametrize(
@@ -81,10 +85,28 @@ def validations(**options):
         ({"val_check_interval": "0.000001 s"}, [(index // 4, index + 1, index + 1) for index in range(12)]),
         ({"val_check_interval": "1 h"}, []),
         ({"check_val_every_n_epoch": "3 epochs"}, [(2, 12, 12)]),
+        ({"val_check_interval": "20 samples"}, [(1, 5, 5), (2, 10, 10)]),
+        ({"val_check_interval": "1e1 samples", "limit_train_batches": 3}, [(0, 3, 3), (1, 5, 5), (2, 8, 8)]),
     ],
 )
 def test_validation_by_an_interval_with_a_unit(options, seen):
     assert validations(**options) == seen
+
+
+@pytest.mark.parametrize("batches", [[2, 3, 1, 2], [5, 3]])
+def test_samples_are_counted_where_no_sampler_says_how_many_a_batch_has(batches):
+    callback = Validations()
+    data = [(torch.ones(size, 8), torch.ones(size).long()) for size in batches]
+    trainer = Trainer(max_epochs=2, num_sanity_val_steps=0, callbacks=[callback], val_check_interval="8 samples")
+    history = trainer.fit(TinyModule(), data)
+    assert [entry[1] for entry in callback.seen] == [len(batches), 2 * len(batches)]
+    assert trainer.progress.samples == 16
+    assert history.records[-1].samples == 16
+
+
+def test_a_plan_knows_validations_by_samples():
+    options = {"max_epochs": 3, "num_sanity_val_steps": 0, "val_check_interval": "20 samples"}
+    assert Trainer(**options).plan(TinyModule()).validations == [seen[2] for seen in validations(**options)] == [5, 10]
 
 
 @pytest.mark.parametrize(

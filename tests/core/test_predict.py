@@ -110,3 +110,35 @@ def test_the_module_of_the_last_fit_is_used_if_none_is_given():
     module = TinyModule()
     trainer.fit(module)
     assert torch.equal(torch.cat(trainer.predict()), module(RandomData(8, seed=3).x).argmax(dim=1))
+
+
+class Wide(TinyModule):
+    """Predicts 400 bytes a batch of four, as a part of a larger tensor."""
+
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return {"wide": torch.zeros(4, 1000)[:, :25], "name": "x"}
+
+
+def test_predictions_are_kept_up_to_a_number_of_bytes_and_no_more():
+    results = Trainer().predict(Wide(), max_bytes=800)
+    assert [part["wide"].untyped_storage().nbytes() for part in results] == [400, 400]
+    with pytest.raises(ValueError) as caught:
+        Trainer().predict(Wide(), max_bytes=799)
+    assert str(caught.value) == (
+        "the predictions up to batch 1 take 800 bytes, more than predict() keeps (max_bytes=799); pass return_predictions=False "
+        "and write them as they come, in on_predict_batch_end, or a larger max_bytes"
+    )
+    assert Trainer().predict(Wide(), max_bytes=0, return_predictions=False) is None
+
+
+def test_the_limit_counts_all_loaders():
+    loaders = [TinyModule().predict_dataloader(), TinyModule().predict_dataloader()]
+    with pytest.raises(ValueError, match=r"the predictions up to batch 0 of dataloaders\[1\] take 1,200 bytes, more than"):
+        Trainer().predict(Wide(), loaders, max_bytes=1000)
+
+
+@pytest.mark.parametrize("limit", [-1, "8 GB", True, float("nan")])
+def test_a_limit_that_is_none(limit):
+    with pytest.raises(ValueError) as caught:
+        Trainer().predict(Wide(), max_bytes=limit)
+    assert str(caught.value) == (f"predict(max_bytes={limit!r}): expected a number >= 0, got {type(limit).__name__} {limit!r}")

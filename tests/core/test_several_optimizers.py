@@ -398,8 +398,8 @@ def test_a_loss_weight_takes_the_place_of_the_number_of_samples():
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("micro", "large"), [([2, 2, 2, 2, 2, 2], [6, 6]), ([2, 2, 2, 2], [6, 2])])
-def test_in_manual_optimization_accumulated_batches_of_one_size_are_one_large_batch(micro, large):
+@pytest.mark.parametrize(("micro", "large"), [([2, 2, 2, 2, 2, 2], [6, 6]), ([2, 2, 2, 2], [6, 2]), ([1, 2, 3, 3, 1, 2], [6, 6])])
+def test_in_manual_optimization_accumulated_batches_are_one_large_batch(micro, large):
     ours, theirs = Linear(manual=True), Linear(manual=True)
     steps = []
     for module, sizes, count in ((ours, micro, 3), (theirs, large, 1)):
@@ -408,3 +408,57 @@ def test_in_manual_optimization_accumulated_batches_of_one_size_are_one_large_ba
         steps.append(trainer.global_step)
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
     assert steps == [6, 6]
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_a_window_can_be_carried_over_the_end_of_an_epoch(manual):
+    """Seven batches, three to a step: the last of one epoch and the first two of the next make one, and the rest of the last."""
+    ours, theirs = Linear(manual=manual), Linear()
+    micro = chunks([2] * 7)
+    trainer = Trainer(max_epochs=2, accumulate_grad_batches=3, carry_accumulation=True, logger=False, enable_checkpointing=False)
+    trainer.fit(ours, micro)
+    whole = torch.cat([*micro, *micro])
+    Trainer(max_epochs=1, logger=False, enable_checkpointing=False).fit(theirs, list(torch.split(whole, 6)))
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-12, atol=1e-12)
+    assert trainer.global_step == trainer.estimated_stepping_batches == 5
+    trainer = Trainer(max_epochs=2, accumulate_grad_batches=3, carry_accumulation=True, logger=False, enable_checkpointing=False)
+    assert trainer.plan(Linear(), micro).steps == 5
+
+
+class Shares(Module):
+    """Both optimizers have ``weight``; the second one's step comes after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        self.other = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        self.gradients = []
+
+    def training_step(self, batch, batch_idx):
+        return (batch @ (self.weight + self.other)).mean()
+
+    def on_before_optimizer_step(self):
+        self.gradients.append(self.weight.grad.clone())
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD([self.weight], lr=0.1), torch.optim.SGD([self.weight, self.other], lr=0.01)]
+
+
+def test_a_parameter_of_two_optimizers_is_corrected_once():
+    module = Shares()
+    batches = chunks([1, 2])
+    Trainer(max_epochs=1, accumulate_grad_batches=2, logger=False, enable_checkpointing=False).fit(module, batches)
+    mean = torch.cat(batches).mean(dim=0)
+    for gradient in module.gradients:
+        torch.testing.assert_close(gradient, mean)
+    torch.testing.assert_close(module.weight.detach(), -0.11 * mean)
+    torch.testing.assert_close(module.other.detach(), -0.01 * mean)
+
+
+def test_a_parameter_of_two_optimizers_is_clipped_with_the_first():
+    module = Shares()
+    [batch] = chunks([4])
+    Trainer(max_epochs=1, gradient_clip_val=1.0, logger=False, enable_checkpointing=False, accelerator="cpu").fit(module, [batch])
+    direction = batch.mean(dim=0) / batch.mean(dim=0).norm()
+    torch.testing.assert_close(module.weight.detach(), -0.11 * direction, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(module.other.detach(), -0.01 * direction, rtol=1e-5, atol=1e-8)

@@ -406,3 +406,20 @@ def test_a_format_that_autocast_does_not_know_is_refused(tmp_path):
         "precision='64-mixed': torch.autocast cannot compute in torch.float64 on device type 'cpu' (In CPU autocast, but the "
         "target dtype is not supported. Disabling autocast.); use precision='32-true'"
     )
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip", "strict"])
+def test_an_overflow_of_scaled_gradients_is_the_scalers_business_under_every_nan_policy(tmp_path, policy):
+    class Steep(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return (self(batch[0]) * 100.0).float().mean()  # times the first scale of 65536 it is more than float16 holds
+
+    runs = []
+    for chosen in ("off", policy):
+        torch.manual_seed(0)
+        run = trainer(tmp_path, "16-mixed", nan_policy=chosen)
+        run.fit(Steep())
+        runs.append((run.progress.skipped_steps, run.global_step, run.precision.state_dict()))
+    assert runs[0] == runs[1]
+    assert runs[0][0] > 0
+    assert runs[0][1] > 0

@@ -314,6 +314,55 @@ def test_promise_43_the_name_of_each_of_several_loaders_is_in_its_keys():
     assert results == [{"loss/clean": 0.0}, {"loss/noisy": 1.0}]
 
 
+def test_promise_43_the_name_is_where_a_template_puts_it():
+    class Takes(TinyModule):
+        def validation_step(self, batch, batch_idx, dataloader_idx):
+            self.log("loss", float(dataloader_idx))
+            self.log("all", 1.0, add_dataloader_idx=False)
+
+    loader = DataLoader(RandomData(8), batch_size=4)
+    trainer = Trainer(**QUIET, loader_key_template="{loader}-{name}")
+    assert trainer.validate(Takes(), {"clean": loader, "noisy": loader}, verbose=False) == [
+        {"clean-loss": 0.0, "all": 1.0},
+        {"noisy-loss": 1.0, "all": 1.0},
+    ]
+    [first, _] = trainer.validate(Takes(), [loader, loader], verbose=False)
+    assert first == {"dataloader_idx_0-loss": 0.0, "all": 1.0}
+
+
+def with_names(stage, *, index):
+    """A module whose step function notes the names of loaders it is passed."""
+    seen = []
+
+    class Named(TinyModule):
+        if index:
+
+            def note(self, batch, batch_idx, dataloader_idx, dataloader_name):
+                seen.append((batch_idx, dataloader_idx, dataloader_name))
+
+        else:
+
+            def note(self, batch, *, dataloader_name):
+                seen.append(dataloader_name)
+
+    setattr(Named, f"{stage}_step", Named.note)
+    return Named(), seen
+
+
+@pytest.mark.parametrize(("run", "stage"), [("validate", "validation"), ("test", "test"), ("predict", "predict")])
+def test_promise_43_a_step_that_asks_for_it_is_passed_the_name_of_the_loader(run, stage):
+    loader = DataLoader(RandomData(2), batch_size=2)
+    options = {} if run == "predict" else {"verbose": False}
+    module, seen = with_names(stage, index=True)
+    getattr(Trainer(**QUIET), run)(module, {"clean": loader, "noisy": loader}, **options)
+    assert seen == [(0, 0, "clean"), (0, 1, "noisy")]
+    module, seen = with_names(stage, index=False)
+    getattr(Trainer(**QUIET), run)(module, [loader, loader], **options)
+    getattr(Trainer(**QUIET), run)(module, {"only": loader}, **options)
+    getattr(Trainer(**QUIET), run)(module, loader, **options)
+    assert seen == ["dataloader_idx_0", "dataloader_idx_1", "only", "dataloader_idx_0"]
+
+
 # ---- 63: the loop ----
 
 

@@ -9,6 +9,7 @@ from leyden.component import Component
 from leyden.data.combined import CombinedLoader
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
+from leyden.finite import NonFiniteError
 from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
 from leyden.limits import at, every
@@ -38,6 +39,7 @@ __all__ = [
     "LeydenWarning",
     "Logger",
     "Module",
+    "NonFiniteError",
     "PluginError",
     "PluginWarning",
     "Precision",

@@ -70,6 +70,7 @@ TABLE: dict[str, Argument] = {
     "enable_progress_bar": _SWITCH,
     "enable_model_summary": _SWITCH,
     "accumulate_grad_batches": Argument("an int >= 1", (int,), _positive),
+    "carry_accumulation": _SWITCH,
     "gradient_clip_val": Argument("a number >= 0 (0 is none)", (int, float), lambda v: v >= 0),
     "gradient_clip_algorithm": Argument("'norm' or 'value'", (str,), lambda v: v in ("norm", "value")),
     "deterministic": Argument("True, False or 'warn'", (bool, str), lambda v: isinstance(v, bool) or v == "warn"),
@@ -83,6 +84,10 @@ TABLE: dict[str, Argument] = {
     "default_root_dir": Argument("a path or URL", (str, os.PathLike)),
     "enable_autolog_hparams": _SWITCH,
     "model_registry": Argument("a str", (str,)),
+    "nan_policy": Argument("'stop', 'skip', 'strict' or 'off'", (str,), lambda v: v in ("stop", "skip", "strict", "off")),
+    "loader_key_template": Argument(
+        "a str with '{name}' and '{loader}', such as '{loader}/{name}'", (str,), lambda v: "{name}" in v and "{loader}" in v
+    ),
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 
@@ -95,7 +100,7 @@ LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 _UNITS: dict[str, tuple[str, ...]] = {
-    "val_check_interval": ("step", "batch", "epoch", "second"),
+    "val_check_interval": ("step", "batch", "epoch", "sample", "second"),
     "log_every_n_steps": ("step",),
     "check_val_every_n_epoch": ("epoch",),
     "reload_dataloaders_every_n_epochs": ("epoch",),

@@ -44,6 +44,13 @@ class Callback(Hooks, Component):
         """The path that ``ckpt_path="best"`` or ``"last"`` stands for, if this callback knows; the first answer is taken."""
         return None
 
+    def outline(self, trainer: Trainer) -> str | None:
+        """What this callback will do when, in a line such as ``"saves a checkpoint every 2 epochs"``; None says nothing.
+
+        Asked before the first step of a fit whose outline is printed.
+        """
+        return None
+
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Called once before training, after the sanity check, to refuse what cannot work.
 

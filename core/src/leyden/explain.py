@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
 
 from leyden.accelerator import Accelerator
 from leyden.data.loaders import INFINITE
@@ -65,7 +68,7 @@ def explain(trainer: Trainer, model: Module | None = None) -> str:
     lines += ["", "on the bus, in the order of calls:", *hooks]
     module = model or trainer.module
     if module is not None:
-        lines += ["", "dtypes:", *_dtypes(trainer, module)]
+        lines += ["", "dtypes:", *(f"  {line}" for line in _dtypes(trainer, module).splitlines())]
     return "\n".join(lines)
 
 
@@ -96,24 +99,66 @@ def _left(rows: list[list[str]], header: list[str]) -> str:
     return "\n".join(line(row) for row in [header, *rows])
 
 
-def _dtypes(trainer: Trainer, module: Module) -> Iterator[str]:
-    stored: dict[str, int] = {}
-    gradients: set[str] = set()
-    for parameter in module.parameters():
-        stored[str(parameter.dtype)] = stored.get(str(parameter.dtype), 0) + parameter.numel()
-        if parameter.grad is not None:
-            gradients.add(str(parameter.grad.dtype))
-    yield f"  storage    {', '.join(f'{dtype} ({count:,} parameters)' for dtype, count in stored.items()) or 'no parameters'}"
-    yield f"  compute    {trainer.precision.dtype or 'as stored'}"
-    yield f"  gradients  {', '.join(sorted(gradients)) or 'as stored'}"
-    state = {
-        str(value.dtype)
-        for optimizer in trainer.optimizers
-        for entry in optimizer.state.values()
-        for key, value in entry.items()
-        if hasattr(value, "dtype") and key != "step"
-    }
-    yield f"  optimizer  {', '.join(sorted(state)) or 'no state yet'}"
+def _dtypes(trainer: Trainer, module: Module) -> str:
+    """For each parameter group how many parameters it has and the dtypes of all they have to do with, as a table."""
+    optimizers = trainer.optimizers if trainer.module is module else []
+    several = sum(len(optimizer.param_groups) for optimizer in optimizers) > 1
+    groups: list[tuple[str, list[nn.Parameter], Any]] = [
+        (
+            f"{type(optimizer).__name__}{f' {i}' if len(optimizers) > 1 else ''}{f', group {j}' if several else ''}",
+            group["params"],
+            optimizer,
+        )
+        for i, optimizer in enumerate(optimizers)
+        for j, group in enumerate(optimizer.param_groups)
+    ]
+    grouped = {id(parameter) for _, parameters, _ in groups for parameter in parameters}
+    rest = [parameter for parameter in module.parameters() if id(parameter) not in grouped]
+    trained = [parameter for parameter in rest if parameter.requires_grad]
+    groups.append(("in no optimizer" if optimizers else "all that are trained", trained, None))
+    groups.append(("frozen", [parameter for parameter in rest if not parameter.requires_grad], None))
+    rows = [
+        [name, f"{sum(parameter.numel() for parameter in parameters):,}", *_dtypes_of_group(trainer, parameters, optimizer)]
+        for name, parameters, optimizer in groups
+        if parameters
+    ]
+    return _left(rows, ["parameter group", "parameters", "storage", "compute", "gradient", "optimizer state", "reduction"])
+
+
+def _dtypes_of_group(trainer: Trainer, parameters: list[nn.Parameter], optimizer: Any) -> list[str]:
+    stored = [_converted(trainer, parameter.dtype) for parameter in parameters]
+    trained = [
+        parameter.grad.dtype if parameter.grad is not None else dtype
+        for parameter, dtype in zip(parameters, stored, strict=True)
+        if parameter.requires_grad
+    ]
+    compute = [trainer.precision.dtype] if trainer.precision.dtype is not None else stored
+    state = [
+        value.dtype
+        for parameter in parameters
+        for key, value in (optimizer.state.get(parameter, {}) if optimizer is not None else {}).items()
+        if isinstance(value, torch.Tensor) and key != "step"
+    ]
+    reduced = [found for found in map(trainer.strategy.reduction_dtype, trained) if found is not None]
+    return [
+        _named(stored),
+        _named(compute),
+        _named(trained) or "none",
+        _named(state) or ("none yet" if trained else "none"),
+        _named(reduced) or "none",
+    ]
+
+
+def _named(dtypes: Iterable[torch.dtype]) -> str:
+    return ", ".join(sorted({str(dtype).removeprefix("torch.") for dtype in dtypes}))
+
+
+def _converted(trainer: Trainer, dtype: torch.dtype) -> torch.dtype:
+    """What the precision makes of a parameter's dtype when a run starts."""
+    stand_in = nn.ParameterList([nn.Parameter(torch.empty(1, dtype=dtype, device="meta"), requires_grad=False)])
+    trainer.precision.convert_module(stand_in)
+    converted: torch.dtype = stand_in[0].dtype
+    return converted
 
 
 @dataclass
@@ -173,7 +218,7 @@ def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: Data
             result = _totals(trainer, loader.length, horizon)
             for parameter in model.parameters():
                 parameter.grad = None  # so that no step changes anything
-            _simulate(trainer, model, found, validates, result)
+            _simulate(trainer, model, found, validates, result, loader.batch_sizes())
         return result
     finally:
         for parameter, gradient in gradients:
@@ -187,14 +232,21 @@ def _totals(trainer: Trainer, length: int | float, horizon: int) -> Plan:
     epochs: int | float = INFINITE if trainer.max_epochs == -1 else trainer.max_epochs
     if trainer.max_epochs_given is None and trainer.max_steps == -1 and trainer.max_time is None:
         epochs = 1000
-    steps = per_epoch * epochs if per_epoch and epochs else 0
+    steps = trainer.steps_of(length, epochs)
     if trainer.max_steps != -1:
         steps = min(steps, trainer.max_steps)
         epochs = min(epochs, -(-int(steps) // int(per_epoch))) if per_epoch not in (0, INFINITE) else epochs
     return Plan(length, per_epoch, epochs, steps, horizon=int(min(steps, horizon)))
 
 
-def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: bool, result: Plan) -> None:
+def _simulate(
+    trainer: Trainer,
+    model: Module,
+    found: Optimization,
+    validates: bool,
+    result: Plan,
+    sizes: tuple[int, int] | tuple[None, None],
+) -> None:
     """Goes through the batches of a fit as the loop does, with optimizers that have no gradients."""
     length, window = result.batches_per_epoch, trainer.accumulate_grad_batches
     interval = validation_interval(trainer, length)
@@ -210,11 +262,15 @@ def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: b
     ]
     groups = [group for optimizer in found.optimizers for group in optimizer.param_groups]
     result.learning_rates = {name: [] for name in names}
-    step = epoch = batch = total = validated_at = validations = 0
+    step = epoch = batch = total = validated_at = validations = samples = validated_samples = in_window = 0
     while step < result.horizon:
         batch, total = batch + 1, total + 1
         is_last = batch == length
-        if batch % window == 0 or is_last:
+        samples += (sizes[1] if is_last else sizes[0]) or 0
+        in_window += 1
+        carries = trainer.carry_accumulation and epoch + 1 != result.epochs
+        if in_window == window or (is_last and not carries):
+            in_window = 0
             for name, group in zip(names, groups, strict=True):
                 result.learning_rates[name].append(float(group["lr"]))
             active = [cycle[step % len(cycle)]] if cycle else list(range(len(steps)))
@@ -230,13 +286,15 @@ def _simulate(trainer: Trainer, model: Module, found: Optimization, validates: b
             pass  # what goes by the clock a plan does not know
         elif trainer.val_check_steps is not None:
             due = step % trainer.val_check_steps == 0 and step != validated_at
+        elif trainer.val_check_samples is not None:  # none where nobody knows how many samples a batch has
+            due = samples // trainer.val_check_samples > validated_samples // trainer.val_check_samples
         elif interval == INFINITE:
             due = is_last
         else:
             due = (total if every is None else batch) % interval == 0
         if due:
             result.validations.append(step)
-            validated_at, validations = step, validations + 1
+            validated_at, validated_samples, validations = step, samples, validations + 1
             schedulers.advance(schedulers.validation, validations)
         if is_last:
             epoch, batch = epoch + 1, 0

@@ -18,8 +18,8 @@ _UNITS = {
     "h": ("second", 3600), "hour": ("second", 3600), "hours": ("second", 3600),
     "d": ("second", 86400), "day": ("second", 86400), "days": ("second", 86400),
 }  # fmt: skip
-_SHOWN = {"step": ("steps",), "batch": ("batches",), "epoch": ("epochs",), "second": ("s", "min", "h", "d"),
-          "sample": ("samples",), "duration": ("duration",)}  # fmt: skip
+_SHOWN = {"step": ("steps",), "batch": ("batches",), "epoch": ("epochs",), "sample": ("samples",),
+          "second": ("s", "min", "h", "d"), "duration": ("duration",)}  # fmt: skip
 _SHAPE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
@@ -33,7 +33,7 @@ class Interval:
 
 
 def parse_interval(
-    text: str, name: str, units: tuple[str, ...] = ("step", "batch", "epoch", "second"), *, label: str | None = None
+    text: str, name: str, units: tuple[str, ...] = ("step", "batch", "epoch", "sample", "second"), *, label: str | None = None
 ) -> Interval:
     """Reads an interval with its unit.
 
@@ -62,7 +62,8 @@ def parse_interval(
 
 
 def _example(units: tuple[str, ...]) -> str:
-    return {"step": "500 steps", "batch": "500 batches", "epoch": "2 epochs", "second": "30 min"}[units[0]]
+    shown = {"step": "500 steps", "batch": "500 batches", "epoch": "2 epochs", "sample": "1e6 samples", "second": "30 min"}
+    return shown[units[0]]
 
 
 def _shown(units: tuple[str, ...]) -> list[str]:

@@ -170,8 +170,8 @@ class Module(HyperparametersMixin, nn.Module):
             enable_graph: whether ``callback_metrics`` keeps the value's graph.
             sync_dist: accepted for existing code: an epoch's value is always reduced over all processes.
             sync_dist_group: accepted where it is None.
-            add_dataloader_idx: whether keys of several loaders differ: by ``/name`` of those given in a dict, else by
-                ``/dataloader_idx_N``.
+            add_dataloader_idx: whether keys of several loaders differ, as the Trainer's ``loader_key_template`` says: by
+                ``/key`` of those given in a dict, else by ``/dataloader_idx_N``.
             batch_size: the weight of this batch in a mean; found from the batch if not given.
             metric_attribute: accepted for existing code; a torchmetrics object needs no such hint.
             rank_zero_only: whether only rank 0 calls this, so that the value is not reduced over processes.
@@ -211,11 +211,15 @@ class Module(HyperparametersMixin, nn.Module):
         raise NotImplementedError
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """``validation_step(batch, batch_idx, dataloader_idx=0)``; what it returns is handed to ``on_validation_batch_end``."""
+        """``validation_step(batch, batch_idx, dataloader_idx=0)``; what it returns is handed to ``on_validation_batch_end``.
+
+        One that takes ``dataloader_name`` is passed the loader's key in the dict of loaders, else ``"dataloader_idx_N"``."""
         raise NotImplementedError
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
-        """``test_step(batch, batch_idx, dataloader_idx=0)``; what it returns is handed to ``on_test_batch_end``."""
+        """``test_step(batch, batch_idx, dataloader_idx=0)``; what it returns is handed to ``on_test_batch_end``.
+
+        One that takes ``dataloader_name`` is passed the loader's key in the dict of loaders, else ``"dataloader_idx_N"``."""
         raise NotImplementedError
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:

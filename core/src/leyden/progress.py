@@ -19,6 +19,10 @@ class Progress:
     total_batches: int = 0
     """Batches done in all epochs."""
 
+    samples: int = 0
+    """Samples of the batches done in all epochs. Counted where torch's sampler says how many a batch has, and else where
+    somebody wants the number: a logger, or an interval in samples."""
+
     global_step: int = 0
     """Training steps that updated parameters, whatever the number of optimizers."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leyden.finite import FiniteWatch
+
 if TYPE_CHECKING:
     from leyden.data.loaders import Loader
     from leyden.loops.fit import FitLoop
@@ -53,5 +55,7 @@ class RunState:
         self.given_val: Any = None
         self.fit_loop: FitLoop | None = None
         """The loop of the running fit."""
+        self.finite_watch: FiniteWatch = FiniteWatch()
+        """Notices losses, gradients and parameters that are not finite."""
         self.train_step: Any = None
         """How this run trains on one batch."""

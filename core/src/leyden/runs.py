@@ -11,6 +11,7 @@ from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
+from leyden.finite import choose_watch
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
@@ -76,6 +77,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     _introduce_to_loggers(trainer, module)
     if checkpoint is not None:
         restore_training(trainer, checkpoint)
+    trainer.finite_watch = choose_watch(trainer, module)
     trainer.train_step = make_step(trainer, module)
     validation = _sanity_check(trainer, module, checkpoint is not None)
     loader = trainer.train_loader or load_train(trainer)
@@ -116,7 +118,13 @@ def evaluate(
 
 
 def predict(
-    trainer: Trainer, module: Module, dataloaders: Any, ckpt_path: Any, datamodule: DataModule | None, keep: bool
+    trainer: Trainer,
+    module: Module,
+    dataloaders: Any,
+    ckpt_path: Any,
+    datamodule: DataModule | None,
+    keep: bool,
+    max_bytes: float,
 ) -> list[list[Any]]:
     """Predicts; returns for each loader the outputs by batch."""
     with session(trainer, "predict", module, datamodule):
@@ -125,7 +133,7 @@ def predict(
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
         with deferred_interrupt(trainer):
-            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep).run()
+            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
     raise AssertionError("a session does not swallow exceptions")
 
 

@@ -57,6 +57,7 @@ class Settings:
         self.enable_progress_bar: bool | None = given["enable_progress_bar"]
         self.enable_model_summary: bool | None = given["enable_model_summary"]
         self.accumulate_grad_batches: int = given["accumulate_grad_batches"]
+        self.carry_accumulation: bool = given["carry_accumulation"]
         self.gradient_clip_val: float | None = given["gradient_clip_val"]
         self.gradient_clip_algorithm: str | None = given["gradient_clip_algorithm"]
         self.deterministic: bool | str | None = given["deterministic"]
@@ -67,6 +68,8 @@ class Settings:
         self.reload_dataloaders_every_n_epochs: int = given["reload_dataloaders_every_n_epochs"]
         self.default_root_dir: str = os.fspath(given["default_root_dir"] or os.getcwd())  # noqa: PTH109  # a URL is no Path
         self.overfit_batches: float = given["overfit_batches"]
+        self.nan_policy: str | None = given["nan_policy"]
+        self.loader_key_template: str = given["loader_key_template"]
         self.on_interrupt: str | None = given["on_interrupt"]
         self.enable_autolog_hparams: bool = given["enable_autolog_hparams"]
 
@@ -74,6 +77,7 @@ class Settings:
         self.val_check_interval: float = 1.0
         self.val_check_seconds: float | None = None
         self.val_check_steps: int | None = None
+        self.val_check_samples: int | None = None
         if isinstance(given, int | float):
             self.val_check_interval = given
         elif not isinstance(given, Interval):
@@ -82,6 +86,9 @@ class Settings:
             self.val_check_seconds = given.count
         elif given.unit == "step":
             self.val_check_steps = int(given.count)
+            self.check_val_every_n_epoch = None
+        elif given.unit == "sample":
+            self.val_check_samples = int(given.count)
             self.check_val_every_n_epoch = None
         elif given.unit == "batch":
             self.val_check_interval = int(given.count)

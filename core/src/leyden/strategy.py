@@ -123,6 +123,10 @@ class Strategy(Component):
     def synchronize_gradients(self, module: Module, enabled: bool) -> None:
         """Called before each batch of a run that accumulates: whether backward is to reduce gradients over processes."""
 
+    def reduction_dtype(self, gradient: torch.dtype) -> torch.dtype | None:
+        """The dtype in which gradients of dtype ``gradient`` are reduced over processes; None where they are not."""
+        return None
+
     # ---- communication: every process takes part in each ----
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:

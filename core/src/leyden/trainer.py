@@ -18,6 +18,7 @@ from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
+from leyden.finite import parameters_finite
 from leyden.interrupts import in_notebook
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
@@ -81,6 +82,7 @@ class Trainer(Settings, RunState):
         enable_progress_bar: bool | None = None,
         enable_model_summary: bool | None = None,
         accumulate_grad_batches: int = 1,
+        carry_accumulation: bool = False,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
         deterministic: bool | str | None = None,
@@ -99,7 +101,9 @@ class Trainer(Settings, RunState):
         model_registry: str | None = None,
         environment: Any = "auto",
         checkpoint_io: Any = None,
+        loader_key_template: str = "{name}/{loader}",
         on_interrupt: str | None = None,
+        nan_policy: str | None = None,
         **unknown: Any,
     ) -> None:
         """Chooses the parts of its runs; nothing is opened, moved or started.
@@ -124,7 +128,8 @@ class Trainer(Settings, RunState):
             limit_predict_batches: see above.
             overfit_batches: train and validate on so many batches (int) or such a fraction (float), the same samples each epoch.
             val_check_interval: validate every so many batches (int), fraction of an epoch (float) or time, or with a unit, such
-                as ``"500 steps"``, ``"2 epochs"``, ``"30 min"``; None is each epoch. Other intervals take units as well.
+                as ``"500 steps"``, ``"2 epochs"``, ``"1e6 samples"``, ``"30 min"``; None is each epoch. Other intervals take
+                units as well.
             check_val_every_n_epoch: validate only in every so many epochs; None counts batches across epochs.
             num_sanity_val_steps: validation batches of each loader before training, -1 for all; None is 2.
             log_every_n_steps: optimizer steps between two records of step values, 0 for none; None is 50.
@@ -132,6 +137,8 @@ class Trainer(Settings, RunState):
             enable_progress_bar: likewise for a progress bar.
             enable_model_summary: likewise for a model summary.
             accumulate_grad_batches: batches to an optimizer step; the last window of an epoch may be shorter.
+            carry_accumulation: True carries a window that an epoch's end cuts short over into the next epoch, False steps it;
+                that of the last of ``max_epochs`` is always stepped.
             gradient_clip_val: the largest norm, or value, of a step's gradients.
             gradient_clip_algorithm: ``"norm"`` (default) or ``"value"``.
             deterministic: True refuses operations that are not deterministic, ``"warn"`` names them.
@@ -150,8 +157,15 @@ class Trainer(Settings, RunState):
             model_registry: not built yet.
             environment: which cluster environment; ``"auto"`` takes the one that detects itself.
             checkpoint_io: how checkpoint files are written and read.
+            loader_key_template: what the keys of values are made of where an evaluation reads several loaders; ``{name}`` is the
+                name given to ``log``, ``{loader}`` the loader's key in a dict, else ``dataloader_idx_N``.
             on_interrupt: what Ctrl-C makes ``fit`` do after the running batch: ``"raise"`` KeyboardInterrupt or ``"return"`` with
                 ``trainer.interrupted`` set; None is ``"return"`` in notebooks. A second Ctrl-C stops at once.
+            nan_policy: what becomes of a fit whose numbers are not finite. None looks, at no cost to a step, at logged values
+                when they are read, and where one is not finite, at the end of each epoch and before a checkpoint, at the
+                parameters; if those are not finite either it stops. ``"stop"`` looks at every loss at the next log point and
+                stops. ``"skip"`` leaves out updates whose loss or gradients are not finite, ``"strict"`` stops before them;
+                both wait for the device once a step. ``"off"`` goes on.
             unknown: offered to plug-ins; what none of them knows is an error.
 
         Raises:
@@ -416,6 +430,7 @@ class Trainer(Settings, RunState):
         return_predictions: bool | None = None,
         ckpt_path: str | os.PathLike[str] | None = None,
         weights_only: bool | None = None,
+        max_bytes: float = 8 * 2**30,
     ) -> list[Any] | None:
         """Runs ``predict_step`` on every batch once.
 
@@ -423,9 +438,13 @@ class Trainer(Settings, RunState):
             model: the module; without, that of the last run with its best checkpoint, if there is one.
             dataloaders: an iterable of batches, or a list or dict of them; or a DataModule.
             datamodule: makes the loaders.
-            return_predictions: False keeps nothing.
+            return_predictions: False keeps nothing, for predictions that a callback writes.
             ckpt_path: weights to load first: a path, ``"best"`` or ``"last"``.
             weights_only: True or None; a checkpoint is never unpickled.
+            max_bytes: how many bytes of tensors to keep at most; ``float("inf")`` for any number.
+
+        Raises:
+            ValueError: there is more to keep.
 
         Returns:
             What ``predict_step`` returned for each batch, on the CPU; a list of such lists if there are several loaders;
@@ -435,7 +454,11 @@ class Trainer(Settings, RunState):
             "predict", model, dataloaders, datamodule, ckpt_path, weights_only
         )
         keep = return_predictions is not False
-        results: list[list[Any]] = self.strategy.launch(runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep)
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes >= 0:
+            raise ValueError(f"predict(max_bytes={max_bytes!r}): expected a number >= 0, got {shown(max_bytes)}")
+        results: list[list[Any]] = self.strategy.launch(
+            runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
+        )
         if not keep:
             return None
         return results[0] if len(results) == 1 else results
@@ -451,6 +474,7 @@ class Trainer(Settings, RunState):
             storage_options: accepted where it is None; pass ``checkpoint_io`` to the Trainer instead.
 
         Raises:
+            NonFiniteError: during a fit, parameters are not finite, and ``nan_policy`` is not ``"off"``; nothing is written.
             OSError: it could not be written; what stood there before still does.
             TypeError: a state is not plain data.
         """
@@ -458,12 +482,18 @@ class Trainer(Settings, RunState):
             raise ValueError(
                 f"storage_options={storage_options!r}: options belong to the Trainer's checkpoint_io, which writes the file"
             )
+        if self.running:
+            self.finite_watch.before_save(os.fspath(filepath))
         checkpoint = gather(self, bool(weights_only))
         if self.is_global_zero:
             self.checkpoint_io.save(checkpoint, filepath)
             for logger in self.loggers:
                 logger.after_save_checkpoint(os.fspath(filepath))
         self.strategy.barrier()
+
+    def is_finite(self) -> bool:
+        """Whether every parameter that is trained is finite; with several processes, all of them call it."""
+        return self.module is None or parameters_finite(self, self.module, together=True)
 
     def explain(self, model: Module | None = None) -> str:
         """What was chosen for each part, which distribution brought it and why, what is on the bus, and dtypes, as text.
@@ -474,6 +504,16 @@ class Trainer(Settings, RunState):
         from leyden.explain import explain  # few runs ask
 
         return explain(self, model)
+
+    def outline(self) -> str:
+        """What the running fit will do when, in a few lines: epochs and steps, validation, log points, callbacks.
+
+        Raises:
+            RuntimeError: no fit is running, or it has not read its loaders yet.
+        """
+        from leyden.outline import outline  # few runs ask
+
+        return outline(self)
 
     def plan(
         self,
@@ -590,10 +630,17 @@ class Trainer(Settings, RunState):
     def estimated_stepping_batches(self) -> int | float:
         """Optimizer steps a whole fit will take, for schedulers that need to know; infinite where nothing limits it."""
         length = (self.train_loader or load_train(self)).length
-        per_epoch = length if length == INFINITE else -(-int(length) // self.accumulate_grad_batches)
         epochs = INFINITE if self.max_epochs == -1 else self.max_epochs
-        total = per_epoch * epochs if epochs and per_epoch else 0
+        total = self.steps_of(length, epochs)
         return min(total, self.max_steps) if self.max_steps != -1 else total
+
+    def steps_of(self, length: int | float, epochs: int | float) -> int | float:
+        """Optimizer steps in so many epochs of so many batches, under ``accumulate_grad_batches`` alone."""
+        if not length or not epochs or INFINITE in (length, epochs):
+            return INFINITE if length and epochs else 0
+        if self.carry_accumulation:
+            return -(-int(length * epochs) // self.accumulate_grad_batches)
+        return -(-int(length) // self.accumulate_grad_batches) * int(epochs)
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on rank 0 only."""
@@ -608,12 +655,20 @@ class Trainer(Settings, RunState):
 
     def log_record(self, values: dict[str, float]) -> None:
         """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step."""
+        self.finite_watch.read(values)
         if not values or self.sanity_checking:
             return
         record = dict(values)
         step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
         self.metrics.logged_metrics.update(record)
-        self.history.add(step, self.progress.epoch, record)
+        progress = self.progress
+        self.history.add(
+            step,
+            progress.epoch,
+            record,
+            batch=progress.batch,
+            samples=progress.samples or None,
+        )
         if not self.is_global_zero:
             return
         record.setdefault("epoch", self.progress.epoch)

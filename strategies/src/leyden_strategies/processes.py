@@ -126,7 +126,11 @@ class ProcessesStrategy(Strategy):
         launcher = ExternalLauncher() if external or alone else LAUNCHERS[self.launcher]()
         if not self._said and self.rank == 0 and not alone and not (self.launcher == "script" and not external):
             self._said = True  # ranks that run the script again say it themselves
-            way = f"environment {self.environment.name!r} ({self.environment.reason()})" if external else f"launcher {self.launcher!r}"
+            way = (
+                f"environment {self.environment.name!r} ({self.environment.reason()})"
+                if external
+                else f"launcher {self.launcher!r}"
+            )
             announce(f"{self.world_size} processes with strategy {self.name!r} and backend {self.backend!r}, started by {way}")
         result: T = launcher.launch(self, function, args)
         return result
@@ -179,7 +183,9 @@ class ProcessesStrategy(Strategy):
         everybody = self.all_gather_object(own)
         for rank, other in enumerate(everybody):
             if other != everybody[0]:
-                raise ValueError(f"{type(module).__name__} is not the same on every rank: {_difference(everybody[0], other, rank)}")
+                raise ValueError(
+                    f"{type(module).__name__} is not the same on every rank: {_difference(everybody[0], other, rank)}"
+                )
 
     def teardown(self, module: Module) -> None:
         """Closes the process group; after a failure it is left alone, for another rank may be inside of a collective."""
@@ -307,5 +313,3 @@ def _difference(first: list[Any], other: list[Any], rank: int) -> str:
             if here[position] != there[position]:
                 return f"{here[0]!r} has {what} {here[position]} on rank 0 and {there[position]} on rank {rank}"
     return "their order differs"
-
-

@@ -47,6 +47,14 @@ def batch_size_of(batch: Any) -> int:
     raise UnknownBatchSize(f"the tensors of the batch have different first dimensions: {', '.join(map(str, sorted(sizes)))}")
 
 
+def samples_of(batch: Any) -> int:
+    """As :func:`batch_size_of`; a batch that does not show its size counts as one sample."""
+    try:
+        return batch_size_of(batch)
+    except UnknownBatchSize:
+        return 1
+
+
 def _tensors(data: Any) -> Iterator[Tensor]:
     if isinstance(data, Tensor):
         yield data

@@ -172,6 +172,11 @@ def evaluation_loaders(given: Any, limit: float, argument: str, where: str) -> l
     return [limited(given, limit, argument, where)]
 
 
+def names_of(loaders: Iterable[Loader]) -> list[str]:
+    """What steps and keys call each of several loaders: the key under which it was given, else ``dataloader_idx_N``."""
+    return [loader.name or f"dataloader_idx_{index}" for index, loader in enumerate(loaders)]
+
+
 def seed_workers(loaders: Iterable[Any]) -> None:
     """Gives loaders without a ``worker_init_fn`` one that seeds each worker, if ``seed_everything(workers=True)`` asked."""
     if os.environ.get(WORKERS_VARIABLE) == "1":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leyden.data.loaders import INFINITE, Loader
+from leyden.data.loaders import INFINITE, Loader, names_of
 from leyden.data.source import batches, bind_transfer
 from leyden.loops.signature import bind_step
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH
@@ -50,7 +50,11 @@ class EvaluateLoop:
         self.loaders = loaders
         self.stage = stage
         self.several = len(loaders) > 1
-        self.step: Callable[..., Any] = bind_step(trainer, module, f"{stage}_step", several=self.several)
+        names = names_of(loaders)
+        self.step: Callable[..., Any] = bind_step(trainer, module, f"{stage}_step", several=self.several, names=names)
+        template = trainer.loader_key_template if self.several else "{name}"
+        self.templates = [template.replace("{loader}", name) for name in names]
+        """What the keys of each loader's values are made of."""
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients: Callable[[], Any] = torch.inference_mode if inference_mode else torch.no_grad
 
@@ -78,7 +82,7 @@ class EvaluateLoop:
             start(trainer=trainer, module=module)
             epoch_start(trainer=trainer, module=module)
             for dataloader_idx, loader in enumerate(self.loaders):
-                metrics.enter(EVAL_BATCH, dataloader_idx, suffix=self._suffix(loader, dataloader_idx))
+                metrics.enter(EVAL_BATCH, dataloader_idx, template=self.templates[dataloader_idx])
                 self._run_loader(loader, dataloader_idx, limits[dataloader_idx] if limits else INFINITE)
             metrics.enter(EVAL_EPOCH)
             results = metrics.reduce_epoch(EVAL_BATCH)  # before the hook, so that it finds this evaluation's values
@@ -91,11 +95,6 @@ class EvaluateLoop:
             end(trainer=trainer, module=module)
             metrics.reset(EVAL_BATCH, EVAL_EPOCH)
         return results
-
-    def _suffix(self, loader: Loader, dataloader_idx: int) -> str:
-        if not self.several:
-            return ""
-        return f"/{loader.name}" if loader.name is not None else f"/dataloader_idx_{dataloader_idx}"
 
     def _run_loader(self, loader: Loader, dataloader_idx: int, limit: int | float) -> None:
         trainer, module, metrics, step = self.trainer, self.module, self.trainer.metrics, self.step

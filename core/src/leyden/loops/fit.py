@@ -20,6 +20,7 @@ from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
 
 if TYPE_CHECKING:
+    from leyden.loops.make_step import Step
     from leyden.optim.schedulers import Schedulers
     from leyden.trainer import Trainer
 
@@ -47,11 +48,17 @@ class FitLoop:
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
         self.validate_every = validation_interval(trainer, loader.length)
         self.validates_inside = (
-            self.validate_every != INFINITE or trainer.val_check_seconds is not None or trainer.val_check_steps is not None
+            self.validate_every != INFINITE
+            or trainer.val_check_seconds is not None
+            or trainer.val_check_steps is not None
+            or trainer.val_check_samples is not None
         )
         """Whether validation can be due before the end of an epoch."""
         self.last_validation = time.monotonic()
         self.validated_at = 0
+        self.validated_samples = self.progress.samples
+        self.counts_samples = bool(trainer.loggers) or trainer.val_check_samples is not None
+        """Whether samples are counted also where torch's sampler does not say how many a batch has."""
         self.epoch_validations = 0
         self.warned_length = False
         self.loaded_in = trainer.progress.epoch
@@ -128,10 +135,14 @@ class FitLoop:
         inside = self.validation is not None and self.validates_inside
         metrics.enter(TRAIN_BATCH)
 
+        carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
         batch_size, last_size = self.loader.batch_sizes()
         self.fetched = batches(self.loader, self.transfer, device, done=batch_idx)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
+            samples = metrics.batch_size
+            if samples is None:
+                samples = metrics.count_batch() if self.counts_samples else 0
             for hook in calls.on_train_batch_start:
                 if hook(trainer, module, batch, batch_idx) == -1:
                     skipped = True
@@ -139,7 +150,7 @@ class FitLoop:
                 break
             trainer.is_last_batch = is_last
 
-            yield batch, batch_idx, is_last
+            yield batch, batch_idx, is_last and not carries
             stepped = self.stepped
             if stepped and by_step:
                 schedulers.advance_steps(step.stepped_optimizers)
@@ -147,6 +158,7 @@ class FitLoop:
                 schedulers.advance(schedulers.epoch, progress.epoch + 1)
             progress.batch = batch_idx = batch_idx + 1
             progress.total_batches += 1
+            progress.samples += samples
 
             for hook in calls.on_train_batch_end:
                 hook(trainer, module, self.outputs, batch, batch_idx - 1)
@@ -167,8 +179,10 @@ class FitLoop:
                 break
         metrics.batch = None
         if (is_last and not skipped) or self._stop_inside_epoch():
+            if is_last and batch_idx < self.loader.length:
+                self._warn_of_length(batch_idx)
             return
-        if step.flush() and schedulers.step:  # a window that no last batch completed
+        if not carries and step.flush() and schedulers.step:  # a window that no last batch completed
             schedulers.advance_steps(step.stepped_optimizers)
         if not skipped:
             self._ended_early(batch_idx)
@@ -231,18 +245,21 @@ class FitLoop:
                 f"the training loader gave no batch in epoch {self.progress.epoch}; pass a DataLoader, a list, or an iterable "
                 f"that starts anew each epoch (an iterator can be read once)"
             )
-        if self.loader.length != INFINITE and not self.warned_length:
-            self.warned_length = True
-            warnings.warn(
-                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {done}; "
-                f"every epoch trains what it gives",
-                LeydenWarning,
-                stacklevel=2,
-            )
+        self._warn_of_length(done)
         if self.schedulers.epoch:
             self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
         if self.validation is not None and self._validation_due(True):
             self._validate()
+
+    def _warn_of_length(self, given: int) -> None:
+        if self.loader.whole != INFINITE and not self.warned_length:
+            self.warned_length = True
+            warnings.warn(
+                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {given}; "
+                f"every epoch trains what it gives",
+                LeydenWarning,
+                stacklevel=2,
+            )
 
     # ---- validation ----
 
@@ -257,6 +274,8 @@ class FitLoop:
             return time.monotonic() - self.last_validation >= trainer.val_check_seconds
         if trainer.val_check_steps is not None:
             return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != self.validated_at
+        if trainer.val_check_samples is not None:
+            return progress.samples // trainer.val_check_samples > self.validated_samples // trainer.val_check_samples
         if every == INFINITE:
             return is_last
         return (progress.total_batches if across_epochs else progress.batch) % every == 0
@@ -275,7 +294,7 @@ class FitLoop:
 
     def _validated(self) -> None:
         """Steps schedulers before callbacks save what is to be resumed."""
-        self.validated_at = self.progress.global_step
+        self.validated_at, self.validated_samples = self.progress.global_step, self.progress.samples
         self.epoch_validations += 1
         if self.schedulers.validation:
             self.schedulers.advance(self.schedulers.validation, self.epoch_validations)

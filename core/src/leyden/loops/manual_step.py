@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from leyden.compile import leave_out
+from leyden.data.batch_size import samples_of
 from leyden.loops.signature import bind_step
 from leyden.loops.step import scale_gradients
 from leyden.messages import shown
@@ -58,13 +59,20 @@ class ManualStep:
         self.run_backward = (
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
-        self.run_backward = trainer.profiler.wrap(self.run_backward, "[Step]backward")
-        self.run_step: Callable[..., bool] = trainer.profiler.wrap(trainer.precision.step, "[Step]optimizer_step")
+        watch, wrap = trainer.finite_watch, trainer.profiler.wrap
+        self.run_backward = watch.wrap_backward(wrap(self.run_backward, "[Step]backward"))
+        self.run_step: Callable[..., bool] = watch.wrap_step(wrap(trainer.precision.step, "[Step]optimizer_step"))
         leave_out(trainer, self, "backward")
         self.optimizers = [ManualOptimizer(optimizer, self, index) for index, optimizer in enumerate(trainer.optimizers)]
         self.accumulated = trainer.accumulate_grad_batches
         self.window = 0
         """Batches of the running accumulation window that are done."""
+        self.samples = 0
+        """Samples in the running window so far, where batches are accumulated."""
+        self.first = 1
+        """Samples in the first batch of the running window."""
+        self.share = 1.0
+        """What a loss of the running batch counts for in its window, as if all its batches were as large as the first."""
         self.due = True
         """Whether the running batch completes its window."""
         self.stepped_optimizers: list[int] = []
@@ -91,6 +99,12 @@ class ManualStep:
     def begin(self, is_last: bool) -> None:
         """Notes whether the batch that is about to be trained on completes its window."""
         self.due = is_last or self.window + 1 >= self.accumulated
+        metrics = self.trainer.metrics
+        weight = samples_of(metrics.batch) if metrics.batch_size is None else metrics.batch_size
+        if not self.window:
+            self.first, self.samples = weight, 0
+        self.samples += weight
+        self.share = weight / (self.first * self.accumulated)
         self.trainer.strategy.synchronize_gradients(self.module, self.due)
 
     def update(self) -> bool:
@@ -112,7 +126,7 @@ class ManualStep:
         """``manual_backward``: hooks, the precision's scaling and backward."""
         trainer, module = self.trainer, self.module
         if self.accumulated > 1:
-            loss = loss / self.accumulated
+            loss = loss * self.share
         for hook in self.calls.on_before_backward:
             hook(trainer, module, loss)
         self.run_backward(loss, *args, **kwargs)
@@ -124,8 +138,8 @@ class ManualStep:
         trainer, module, optimizer = self.trainer, self.module, wrapped.optimizer
         if closure is None:
             trainer.precision.unscale(optimizer)
-            if self.window + 1 < self.accumulated:
-                scale_gradients(optimizer, self.accumulated / (self.window + 1))
+            if self.accumulated > 1 and self.samples != self.first * self.accumulated:
+                scale_gradients(optimizer, self.first * self.accumulated / self.samples)
             for hook in self.calls.on_before_optimizer_step:
                 hook(trainer, module, optimizer)
             if trainer.gradient_clip_val is not None:

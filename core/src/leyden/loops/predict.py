@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from leyden.data.loaders import Loader
+from leyden.data.loaders import Loader, names_of
 from leyden.data.source import batches, bind_transfer
 from leyden.data.transfer import apply_to_tensors
 from leyden.loops.evaluate import evaluation_mode
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 class PredictLoop:
     """Runs ``predict_step``."""
 
-    def __init__(self, trainer: Trainer, module: Module, loaders: list[Loader], inference_mode: bool, keep: bool) -> None:
-        """Binds what the batches need; ``keep`` says whether predictions are returned."""
+    def __init__(
+        self, trainer: Trainer, module: Module, loaders: list[Loader], inference_mode: bool, keep: bool, max_bytes: float
+    ) -> None:
+        """Binds what the batches need; ``keep`` says whether predictions are returned, and ``max_bytes`` how much of them."""
         self.trainer = trainer
         self.module = module
         self.loaders = loaders
         self.keep = keep
+        self.max_bytes = max_bytes
+        self.kept_bytes = 0
         self.several = len(loaders) > 1
-        self.step = bind_step(trainer, module, "predict_step", several=self.several)
+        self.step = bind_step(trainer, module, "predict_step", several=self.several, names=names_of(loaders))
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.no_gradients = torch.inference_mode if inference_mode else torch.no_grad
 
@@ -57,12 +61,27 @@ class PredictLoop:
                 for hook in calls.on_predict_batch_end:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
                 if self.keep:
-                    kept.append(apply_to_tensors(outputs, _to_cpu))
+                    kept.append(apply_to_tensors(outputs, self._to_cpu))
+                    if self.kept_bytes > self.max_bytes:
+                        self._refuse(batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
                 if trainer.interrupt_requested:
                     raise KeyboardInterrupt
         return kept
 
+    def _to_cpu(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value.to("cpu")
+        value = value.detach().cpu()
+        if value.layout is torch.strided and value.untyped_storage().nbytes() > value.nbytes:
+            value = value.clone()  # a part of a tensor would keep all of it
+        self.kept_bytes += value.nbytes
+        return value
 
-def _to_cpu(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, Tensor) else value.to("cpu")
+    def _refuse(self, batch_idx: int, dataloader_idx: int) -> None:
+        loader = f" of {self.loaders[dataloader_idx].where}" if self.several else ""
+        raise ValueError(
+            f"the predictions up to batch {batch_idx}{loader} take {self.kept_bytes:,} bytes, more than predict() keeps "
+            f"(max_bytes={self.max_bytes:,.0f}); pass return_predictions=False and write them as they come, in "
+            f"on_predict_batch_end, or a larger max_bytes"
+        )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.step import TrainStep
@@ -96,6 +101,22 @@ class TogetherStep(TrainStep):
     def __init__(self, trainer: Trainer, module: Module) -> None:
         super().__init__(trainer, module)
         self.optimizers = trainer.optimizers
+        self.shared = shared_parameters(trainer.optimizers)
+
+    def before_step(self, optimizer: Optimizer) -> None:
+        """As the base class's, but what an optimizer shares with one before it was unscaled, corrected and clipped there."""
+        shared = self.shared[id(optimizer)]
+        if not shared:
+            super().before_step(optimizer)
+            return
+        trainer, module = self.trainer, self.module
+        with _set_aside(shared):
+            self.complete_gradients(optimizer)
+        for hook in self.calls.on_before_optimizer_step:
+            hook(trainer, module, optimizer)
+        if self.clips:
+            with _set_aside(shared):
+                self.clip(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
 
     def update(self) -> bool:
         """Steps every optimizer if the window is complete; one training step, however many optimizers."""
@@ -113,3 +134,27 @@ class TogetherStep(TrainStep):
         self.progress.global_step += updated
         self.progress.skipped_steps += not updated
         return updated
+
+
+def shared_parameters(optimizers: list[Optimizer]) -> dict[int, list[Parameter]]:
+    """For each optimizer, by its id, the parameters that an optimizer before it has too."""
+    seen: set[int] = set()
+    shared: dict[int, list[Parameter]] = {}
+    for optimizer in optimizers:
+        own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        shared[id(optimizer)] = [parameter for parameter in own if id(parameter) in seen]
+        seen |= {id(parameter) for parameter in own}
+    return shared
+
+
+@contextmanager
+def _set_aside(parameters: list[Parameter]) -> Iterator[None]:
+    """Inside, the parameters have no gradient."""
+    gradients = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient

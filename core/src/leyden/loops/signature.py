@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,13 @@ def takes_optimizer_idx(module: Module) -> bool:
 
 
 def bind_step(
-    trainer: Trainer, module: Module, name: str, *, several: bool = False, optimizer_idx: int | None = None
+    trainer: Trainer,
+    module: Module,
+    name: str,
+    *,
+    several: bool = False,
+    names: Sequence[str] = (),
+    optimizer_idx: int | None = None,
 ) -> Callable[..., Any]:
     """The callable that runs a step function each batch, in the run's strategy, precision and profiler, compiled if so asked.
 
@@ -29,6 +35,7 @@ def bind_step(
         module: whose step function.
         name: ``"training_step"`` and so on.
         several: whether ``dataloader_idx`` is passed.
+        names: the loaders' names; a step function that takes ``dataloader_name`` is passed that of the loader read.
         optimizer_idx: passed by this name, if given.
 
     Returns:
@@ -47,8 +54,33 @@ def bind_step(
     if optimizer_idx is not None:
         step = partial(step, optimizer_idx=optimizer_idx)
         parameters = [p for p in parameters if p.name != "optimizer_idx"]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    named = names and any(p.name == "dataloader_name" for p in parameters)
+    if named:
+        parameters = [p for p in parameters if p.name != "dataloader_name"]
+        count = _arguments(module, name, parameters, wanted, several)
+
+        def call_named(*values: Any) -> Any:
+            return step(*values[:count], dataloader_name=names[values[2] if several else 0])
+
+        return call_named
+    count = _arguments(module, name, parameters, wanted, several)
+    if count >= len(wanted):
         return step
+
+    def call(*values: Any) -> Any:
+        return step(*values[:count])
+
+    return call
+
+
+def _arguments(module: Module, name: str, parameters: list[inspect.Parameter], wanted: tuple[str, ...], several: bool) -> int:
+    """How many of the arguments ``wanted`` a step function takes by position.
+
+    Raises:
+        TypeError: it needs others.
+    """
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return len(wanted)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
@@ -59,12 +91,7 @@ def bind_step(
             if several or not any(p.name == "dataloader_idx" for p in required)
             else "; there is one loader, so give dataloader_idx a default"
         )
-        raise TypeError(f"{type(module).__name__}.{name}{inspect.signature(method)} does not fit: write {shape}{hint}")
-    if len(positional) >= len(wanted):
-        return step
-    count = len(positional)
-
-    def call(*values: Any) -> Any:
-        return step(*values[:count])
-
-    return call
+        raise TypeError(
+            f"{type(module).__name__}.{name}{inspect.signature(getattr(module, name))} does not fit: write {shape}{hint}"
+        )
+    return min(len(positional), len(wanted))

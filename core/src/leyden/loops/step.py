@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from leyden.data.batch_size import UnknownBatchSize, batch_size_of
+from leyden.data.batch_size import samples_of
 from leyden.loops.signature import bind_step
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
@@ -69,9 +69,11 @@ class TrainStep:
             module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
         )
         wrap = trainer.profiler.wrap
-        self.backward: Callable[[Tensor], None] = wrap(backward, "[Step]backward")
+        self.backward: Callable[[Tensor], None] = trainer.finite_watch.wrap_backward(wrap(backward, "[Step]backward"))
         self.clip = wrap(module.configure_gradient_clipping, "[Step]clip")
-        self.step_optimizer: Callable[..., bool] = wrap(trainer.precision.step, "[Step]optimizer_step")
+        self.step_optimizer: Callable[..., bool] = trainer.finite_watch.wrap_step(
+            wrap(trainer.precision.step, "[Step]optimizer_step")
+        )
         self.steps_plainly = getattr(self.step_optimizer, "__func__", None) is Precision.step
         """Whether ``optimizer.step()`` is all there is to a step."""
         trainer.profiler.wrap_method(self, "zero_grad", "[Step]zero_grad")
@@ -184,14 +186,18 @@ class TrainStep:
     def before_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients of a window those of its mean loss, unscaled, shown to hooks and clipped, in this order."""
         trainer, module = self.trainer, self.module
-        if self.unscales:
-            self.precision.unscale(optimizer)
-        if self.accumulated > 1 and self.samples != self.first * self.accumulated:
-            scale_gradients(optimizer, self.first * self.accumulated / self.samples)
+        self.complete_gradients(optimizer)
         for hook in self.calls.on_before_optimizer_step:
             hook(trainer, module, optimizer)
         if self.clips:
             self.clip(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+
+    def complete_gradients(self, optimizer: Optimizer) -> None:
+        """Makes the gradients of a window those of its mean loss, unscaled."""
+        if self.unscales:
+            self.precision.unscale(optimizer)
+        if self.accumulated > 1 and self.samples != self.first * self.accumulated:
+            scale_gradients(optimizer, self.first * self.accumulated / self.samples)
 
     def _share(self, output: Any, batch: Any) -> float:
         """What the loss of a batch counts for in its window, as if all batches of the window were as large as the first.
@@ -202,12 +208,7 @@ class TrainStep:
         weight = output.get("loss_weight") if isinstance(output, Mapping) else None
         if weight is None:
             metrics = self.trainer.metrics
-            if metrics.batch_size is None:
-                try:
-                    metrics.batch_size = batch_size_of(batch)
-                except UnknownBatchSize:
-                    metrics.batch_size = 1
-            weight = metrics.batch_size
+            weight = samples_of(batch) if metrics.batch_size is None else metrics.batch_size
         if self.window == 1:
             self.first, self.samples = float(weight), 0
         self.samples += float(weight)

@@ -21,7 +21,7 @@ def validation_interval(trainer: Trainer, length: int | float) -> int | float:
         ValueError: the interval does not fit the length.
     """
     interval = trainer.val_check_interval
-    if trainer.val_check_seconds is not None or trainer.val_check_steps is not None:
+    if trainer.val_check_seconds is not None or trainer.val_check_steps is not None or trainer.val_check_samples:
         return INFINITE
     if isinstance(interval, int):
         if trainer.check_val_every_n_epoch is not None and interval > length:

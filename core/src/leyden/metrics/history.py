@@ -25,6 +25,12 @@ class Record:
 
     values: dict[str, float] = field(default_factory=dict)
 
+    batch: int = 0
+    """Batches of the epoch that were done."""
+
+    samples: int | None = None
+    """Samples of the batches done in all epochs; None where nobody counted them."""
+
 
 class History:
     """Every record of a fit, whether or not there was a logger; what ``Trainer.fit`` returns. It can be pickled."""
@@ -32,9 +38,9 @@ class History:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def add(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+    def add(self, step: int, epoch: int, values: Mapping[str, float], *, batch: int = 0, samples: int | None = None) -> None:
         """Appends one record."""
-        self.records.append(Record(step, epoch, time.time(), dict(values)))
+        self.records.append(Record(step, epoch, time.time(), dict(values), batch, samples))
 
     def keys(self) -> list[str]:
         """Every key that was logged, in the order of first appearance."""
@@ -81,7 +87,7 @@ class History:
         return [record.epoch for record in self.records if key in record.values]
 
     def to_pandas(self) -> Any:
-        """A DataFrame with a row for each record and the columns ``step``, ``epoch``, ``time`` and one for each key.
+        """A DataFrame: a row for each record, the columns ``step``, ``epoch``, ``batch``, ``samples``, ``time`` and all keys.
 
         Raises:
             ModuleNotFoundError: pandas is not installed.
@@ -90,8 +96,9 @@ class History:
             import pandas as pd
         except ModuleNotFoundError:
             raise ModuleNotFoundError("History.to_pandas() needs pandas; run: pip install pandas") from None
-        rows = [{"step": r.step, "epoch": r.epoch, "time": r.time, **r.values} for r in self.records]
-        return pd.DataFrame(rows, columns=["step", "epoch", "time", *self.keys()])
+        own = ["step", "epoch", "batch", "samples", "time"]
+        rows = [{**{name: getattr(record, name) for name in own}, **record.values} for record in self.records]
+        return pd.DataFrame(rows, columns=[*own, *self.keys()])
 
     def plot(self, keys: Sequence[str] | None = None, ax: Any = None) -> Any:
         """Draws values over optimizer steps.

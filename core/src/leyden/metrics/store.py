@@ -172,7 +172,7 @@ class Metrics:
         self._strategy = strategy
         self._tables: dict[tuple[Context, int], dict[str, Entry]] = {}
         self._entries: dict[str, Entry] = {}
-        self._suffix = ""
+        self._template = "{name}"
         self._known: set[str] = set()
         self._clock = 0
         self._recorded = 0
@@ -192,20 +192,20 @@ class Metrics:
                     self._latest[entry.key_step] = value
         return self._latest
 
-    def enter(self, context: Context | None, dataloader_idx: int = 0, *, suffix: str = "") -> None:
+    def enter(self, context: Context | None, dataloader_idx: int = 0, *, template: str = "{name}") -> None:
         """Says what kind of moment begins; None forbids logging.
 
         Args:
             context: the kind of moment.
             dataloader_idx: which of several loaders is read.
-            suffix: added to keys, so that those of several loaders differ.
+            template: what a key is made of, so that those of several loaders differ.
         """
         self.context = context
         self.batch = None
         self.batch_size = None
         if context is not None:
             self._entries = self._tables.setdefault((context, dataloader_idx), {})
-            self._suffix = suffix
+            self._template = template
 
     def log(self, name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
         """Keeps a value; see :meth:`leyden.Module.log`.
@@ -286,6 +286,14 @@ class Metrics:
         if entry.on_epoch and self.context is not None and not self.context.per_batch:
             self.callback_metrics[entry.name] = entry.so_far()
 
+    def count_batch(self) -> int:
+        """The samples of the running batch, whose size is not known yet; one that does not show it counts as one sample."""
+        try:
+            self.batch_size = batch_size_of(self.batch)
+        except UnknownBatchSize:
+            return 1
+        return self.batch_size
+
     def _infer(self, name: str) -> int:
         try:
             return batch_size_of(self.batch)
@@ -319,7 +327,7 @@ class Metrics:
             raise ValueError(
                 f"self.log({name!r}, ..., reduce_fx={reduce_fx!r}): expected 'mean', 'sum', 'min' or 'max'"
             ) from None
-        key = f"{name}{self._suffix}" if add_dataloader_idx else name
+        key = self._template.replace("{name}", name) if add_dataloader_idx else name
         entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
         self._entries[name] = entry
         self._known |= {key, entry.key_step, entry.key_epoch}

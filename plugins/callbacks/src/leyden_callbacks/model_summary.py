@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from leyden_callbacks.arguments import check_int
+from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
 
 
 class ModelSummary(Callback):
-    """Prints :func:`summarize` of the module on standard error, on rank 0, when a fit starts.
+    """Prints :func:`summarize` of the module on standard error, on rank 0, when a fit starts, and before its first step what
+    it will do when.
 
     Args:
         max_depth: how many levels of layers to show; 0 shows the totals only, -1 all levels.
@@ -46,6 +48,11 @@ class ModelSummary(Callback):
             text = summarize(module, self.max_depth)
         if trainer.is_global_zero:
             print(text, file=sys.stderr, flush=True)
+
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Prints the fit's outline."""
+        for line in trainer.outline().splitlines():
+            say(trainer, line)
 
 
 @dataclass

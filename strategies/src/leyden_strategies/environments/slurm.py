@@ -45,9 +45,7 @@ class SLURMEnvironment(VariablesEnvironment):
     def local_world_size(self) -> int:
         """How many tasks this node has: ``SLURM_STEP_TASKS_PER_NODE``, such as ``2(x3),1``."""
         text = os.environ.get("SLURM_STEP_TASKS_PER_NODE", os.environ.get("SLURM_TASKS_PER_NODE", ""))
-        counts = [
-            int(count) for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", text) for _ in range(int(times or "1"))
-        ]
+        counts = [int(count) for count, _, times in re.findall(r"(\d+)(\(x(\d+)\))?", text) for _ in range(int(times or "1"))]
         if counts:
             return counts[min(self._number("node_rank", 0), len(counts) - 1)]
         nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))

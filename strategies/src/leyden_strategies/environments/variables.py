@@ -65,7 +65,9 @@ class VariablesEnvironment(ClusterEnvironment):
     def __init__(self) -> None:
         if not self.is_marked():
             wanted = [self.marker, *(names[0] for what, names in self.variables.items() if what in ("rank", "world_size"))]
-            raise ValueError(f"environment={self.name!r}: its variables are not set here; it needs {listed(dict.fromkeys(wanted))}")
+            raise ValueError(
+                f"environment={self.name!r}: its variables are not set here; it needs {listed(dict.fromkeys(wanted))}"
+            )
         wrong = self.problem()
         if wrong:
             raise ValueError(f"environment={self.name!r}: {wrong}")

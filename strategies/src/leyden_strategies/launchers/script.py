@@ -99,7 +99,10 @@ def replace_by_watcher(
         "NODE_RANK": str(node_rank),
     }
     ranks = {
-        str(node_rank * num_devices + local_rank): {"RANK": str(node_rank * num_devices + local_rank), "LOCAL_RANK": str(local_rank)}
+        str(node_rank * num_devices + local_rank): {
+            "RANK": str(node_rank * num_devices + local_rank),
+            "LOCAL_RANK": str(local_rank),
+        }
         for local_rank in range(num_devices)
     }
     plan = {"directory": str(directory), "command": command, "variables": common, "ranks": ranks, "stall_seconds": stall_seconds}
