@@ -256,7 +256,7 @@ def test_what_is_not_limited_costs_nothing_and_a_limit_leaves_with_its_callback(
 
 # ---- bad input ----
 
-UNIT_LIST = "'steps', 'batches', 'epochs', 's', 'min', 'h', 'd', 'samples', 'duration'"
+UNIT_LIST = "'steps', 'batches', 'epochs', 'samples', 's', 'min', 'h', 'd', 'duration'"
 
 
 @pytest.mark.parametrize(

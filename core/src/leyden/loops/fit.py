@@ -55,8 +55,7 @@ class FitLoop:
         )
         """Whether validation can be due before the end of an epoch."""
         self.last_validation = time.monotonic()
-        self.validated_at = 0
-        self.validated_samples = self.progress.samples
+        self.validated_at, self.validated_samples = 0, self.progress.samples
         self.counts_samples = bool(trainer.loggers) or trainer.val_check_samples is not None
         """Whether samples are counted also where torch's sampler does not say how many a batch has."""
         self.epoch_validations = 0
