@@ -94,7 +94,8 @@ class _Inert:
     limit = 0
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
-        largest = max((arg for arg in args if type(arg) is int), default=0)
+        flat = [item for arg in args for item in (arg if type(arg) is tuple else (arg,))]
+        largest = max((item for item in flat if type(item) is int), default=0)
         if largest > cls.limit and not cls.path.startswith(_REBUILDS):
             raise _TooLarge(f"it asks {cls.path} for {largest} bytes or items")
         return super().__new__(cls)
@@ -128,6 +129,8 @@ class _InertUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         path = f"{_PYTHON_2.get(module, module)}.{name}"
+        if not all(part.isidentifier() for part in path.split(".")):
+            raise pickle.UnpicklingError("a text, or another file that is no pickle")
         self._scanned.names.add(path)
         if path not in self._classes:
             self._classes[path] = type(name, (_Inert,), {"path": path, "limit": self._limit})
