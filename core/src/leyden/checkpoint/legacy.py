@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from leyden.checkpoint.archive import check_sizes, foreign_names
+from leyden.checkpoint.archive import check_sizes, foreign_names, former_names
 from leyden.checkpoint.format import understood
 from leyden.checkpoint.plain import PLAIN
 from leyden.checkpoint.rebuild import Stored, to_data
@@ -93,7 +93,7 @@ def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
             raise ValueError(f"{path!r} names {listed(unknown)}; allow them, and what they hold is kept as data")
         known = [(item, name) for name, item in {**_HARMLESS, **numpys}.items()]
         kept = [(type(name.rpartition(".")[2], (_Kept,), {"path": name}), name) for name in names]
-        safe: list[Any] = [*known, *kept]
+        safe: list[Any] = [(item, former) for item, name in [*known, *kept] for former in former_names(name)]
         try:
             with torch.serialization.safe_globals(safe):
                 checkpoint = torch.load(file, map_location="cpu", weights_only=True)
