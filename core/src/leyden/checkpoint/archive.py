@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from io import BytesIO
 from typing import IO, Any
 
@@ -63,7 +64,7 @@ def foreign_names(file: IO[bytes]) -> list[str]:
     if scanned.zipped:
         file.seek(start)
         try:
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(BytesIO(file.read())))
+            return sorted(map(present_name, torch.serialization.get_unsafe_globals_in_checkpoint(BytesIO(file.read()))))
         except Exception:  # pickles that torch cannot walk through either
             pass
         finally:
@@ -71,13 +72,27 @@ def foreign_names(file: IO[bytes]) -> list[str]:
     return sorted(name for name in scanned.names if not name.startswith(known))
 
 
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # names of modules that pickles keep
 _ITEM_SIZES = {
     **dict.fromkeys(("ComplexDoubleStorage",), 16),
     **dict.fromkeys(("DoubleStorage", "LongStorage", "ComplexFloatStorage"), 8),
     **dict.fromkeys(("FloatStorage", "IntStorage", "QInt32Storage"), 4),
     **dict.fromkeys(("HalfStorage", "BFloat16Storage", "ShortStorage"), 2),
 }  # bytes of an item; torch's own table warns of its age when it is asked
+
+
+def present_name(path: str) -> str:
+    """A dotted name as Python 3 has it; pickles of torch keep those of Python 2, such as ``commands.call``."""
+    module, _, name = path.rpartition(".")
+    module, name = NAME_MAPPING.get((module, name), (module, name))
+    return f"{IMPORT_MAPPING.get(module, module)}.{name}"
+
+
+def former_names(path: str) -> list[str]:
+    """A dotted name, and those that :func:`present_name` takes for it."""
+    module, _, name = path.rpartition(".")
+    renamed = [f"{old[0]}.{old[1]}" for old, new in NAME_MAPPING.items() if new == (module, name)]
+    moved = [f"{old}.{name}" for old, new in IMPORT_MAPPING.items() if new == module]
+    return [path, *renamed, *moved]
 
 
 class _Scanned:
@@ -94,7 +109,8 @@ class _Inert:
     limit = 0
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
-        largest = max((arg for arg in args if type(arg) is int), default=0)
+        flat = [item for arg in args for item in (arg if type(arg) is tuple else (arg,))]
+        largest = max((item for item in flat if type(item) is int), default=0)
         if largest > cls.limit and not cls.path.startswith(_REBUILDS):
             raise _TooLarge(f"it asks {cls.path} for {largest} bytes or items")
         return super().__new__(cls)
@@ -127,7 +143,9 @@ class _InertUnpickler(pickle._Unpickler):
         self._classes: dict[str, type[_Inert]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        path = f"{_PYTHON_2.get(module, module)}.{name}"
+        path = present_name(f"{module}.{name}")
+        if not all(part.isidentifier() for part in path.split(".")):
+            raise pickle.UnpicklingError("a text, or another file that is no pickle")
         self._scanned.names.add(path)
         if path not in self._classes:
             self._classes[path] = type(name, (_Inert,), {"path": path, "limit": self._limit})

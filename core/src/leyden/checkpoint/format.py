@@ -21,6 +21,8 @@ def understood(checkpoint: dict[str, Any], path: object) -> dict[str, Any]:
     """
     own = checkpoint.get("leyden")
     if own is None:
+        if "hparams" in checkpoint and "hyper_parameters" not in checkpoint:  # before 0.8
+            checkpoint.update(hyper_parameters=checkpoint["hparams"], hparams_name="hparams")
         if "pytorch-lightning_version" in checkpoint or "loops" in checkpoint:
             checkpoint["leyden"] = {"progress": lightning_progress(checkpoint)}
         return checkpoint
@@ -49,17 +51,13 @@ def lightning_progress(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if not batches:
         # Before 1.5 the file says no more; it then was written at an epoch's end and named the next one, or the one that ended.
         return progress
-    done = int(batches["current"]["processed"])
-    over = bool(batches.get("is_last_batch")) and done == int(batches["current"]["ready"])
-    ended = over and int(loop["epoch_progress"]["current"]["processed"]) > epoch
-    stepped = loop.get("epoch_loop.state_dict", {}).get("_batches_that_stepped")
+    epochs = loop["epoch_progress"]["current"]
+    between = int(epochs["processed"]) == int(epochs["ready"])  # no epoch is running
     progress.update(
-        epoch=epoch + 1 if ended else epoch,
-        batch=0 if ended else done,
+        epoch=int(epochs["processed"]),
+        batch=0 if between else int(batches["current"]["processed"]),
         total_batches=int(batches["total"]["processed"]),
-        # In the middle of a batch's last hooks the other counter is one behind.
-        global_step=steps // optimizers if optimizers > 1 and stepped is not None else steps,
+        global_step=steps // optimizers,
         optimizer_steps=[steps // optimizers] * optimizers,
-        epoch_ended=False,
     )
     return progress

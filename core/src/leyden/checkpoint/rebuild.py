@@ -39,6 +39,15 @@ class NotAllowed(LookupError):
         self.where, self.kind, self.path = where, kind, path
 
 
+@dataclasses.dataclass
+class Stored:
+    """Stands for an object whose class is not here: what it is made of, and the recipe that would make it."""
+
+    data: Any
+    kind: str
+    more: dict[str, Any]
+
+
 def to_data(value: Any, at: tuple[Any, ...]) -> tuple[Any, list[Recipe]]:
     """``value`` as tensors, numbers, strings, lists and dicts, and the recipes that turn these back, innermost first.
 
@@ -117,6 +126,10 @@ class _Encoder:
     def _take_other(self, value: Any, kind: type, at: tuple[Any, ...]) -> Any:
         if isinstance(value, enum.Enum):
             return self._enum(value, at)
+        if kind is Stored:
+            data = self.take(value.data, at)
+            self._note(at, value.kind, **value.more)
+            return data
         if kind is dict:
             return self._dict(value, at)
         if kind is list:

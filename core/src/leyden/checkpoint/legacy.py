@@ -1,0 +1,198 @@
+"""Reads files with pickled objects, and keeps what these hold as data: no class or function that a file names is used."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import decimal
+import fractions
+import pathlib
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leyden.checkpoint.archive import check_sizes, foreign_names, former_names
+from leyden.checkpoint.format import understood
+from leyden.checkpoint.plain import PLAIN
+from leyden.checkpoint.rebuild import Stored, to_data
+from leyden.messages import listed
+
+# Made by their own constructors: they only hold what they are given.
+_HARMLESS: dict[str, Any] = {
+    "argparse.Namespace": argparse.Namespace,
+    "collections.defaultdict": collections.defaultdict,
+    "collections.deque": collections.deque,
+    "datetime.date": datetime.date,
+    "datetime.datetime": datetime.datetime,
+    "datetime.time": datetime.time,
+    "datetime.timedelta": datetime.timedelta,
+    "datetime.timezone": datetime.timezone,
+    "decimal.Decimal": decimal.Decimal,
+    "fractions.Fraction": fractions.Fraction,
+    "uuid.UUID": uuid.UUID,
+    "builtins.frozenset": frozenset,
+    "builtins.range": range,
+    "builtins.slice": slice,
+    "pathlib.PosixPath": Path,
+    "pathlib.WindowsPath": pathlib.PureWindowsPath,
+    "pathlib.PurePosixPath": pathlib.PurePosixPath,
+    "pathlib.PureWindowsPath": pathlib.PureWindowsPath,
+    "pathlib._local.PosixPath": Path,
+    "numpy.dtype": np.dtype,
+    "numpy.ndarray": np.ndarray,
+}
+
+
+class _Kept:
+    """What a pickle did with an object of a class that is not here."""
+
+    path = ""
+
+    def __new__(cls, *args: Any) -> _Kept:
+        kept = super().__new__(cls)
+        kept.args, kept.state, kept.items = args, None, {}
+        return kept
+
+    args: tuple[Any, ...]
+    state: Any
+    items: dict[Any, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
+
+
+def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
+    """A checkpoint of plain data from a file with pickled objects, as Lightning writes for hyperparameters that are no data.
+
+    Paths, dates, numbers of numpy, Namespaces and such are taken as what they are. An object of another class becomes what it
+    holds, with the class's import path; a class or a function becomes its import path. Nothing is imported or called.
+
+    Args:
+        path: a local file.
+        allow: names of the other classes and functions, as the message of a refusal has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it names what is not in ``allow``, or is no checkpoint.
+    """
+    names = set(allow)
+    with Path(path).open("rb") as file:
+        check_sizes(file, path)
+        found = foreign_names(file)
+        numpys = _of_numpy()
+        unknown = [name for name in found if name not in names and name not in _HARMLESS and name not in numpys]
+        if unknown:
+            raise ValueError(f"{path!r} names {listed(unknown)}; allow them, and what they hold is kept as data")
+        known = [(item, name) for name, item in {**_HARMLESS, **numpys}.items()]
+        kept = [(type(name.rpartition(".")[2], (_Kept,), {"path": name}), name) for name in names]
+        safe: list[Any] = [(item, former) for item, name in [*known, *kept] for former in former_names(name)]
+        try:
+            with torch.serialization.safe_globals(safe):
+                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path!r} cannot be read as a checkpoint, though what it names is allowed: {error}") from error
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'")
+    return _plain_checkpoint(dict(checkpoint), path)
+
+
+def _of_numpy() -> dict[str, Any]:
+    reconstruct: Any = np.zeros(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    found = {f"numpy.{core}.multiarray.{f.__name__}": f for core in ("core", "_core") for f in (reconstruct, scalar)}
+    # What dtypes are instances of; torch asks for these too.
+    kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdFDSUmM"}
+    return {**found, **{f"{kind.__module__}.{kind.__qualname__}": kind for kind in kinds}}
+
+
+def _plain_checkpoint(checkpoint: dict[str, Any], path: object) -> dict[str, Any]:
+    checkpoint = understood(checkpoint, path)
+    own = checkpoint.setdefault("leyden", {})
+    recipes: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for key, value in checkpoint.items():
+        if key == "state_dict":
+            plain[key] = value
+        elif key in ("hyper_parameters", "datamodule_hyper_parameters"):
+            plain[key], recipes[key] = _hyperparameters(value)
+        else:
+            plain[key], _ = to_data(_without_classes(value, data_only=True), (key,))
+    if any(recipes.values()):
+        own["rebuild"] = {**own.get("rebuild", {}), **{key: found for key, found in recipes.items() if found}}
+    plain["leyden"] = own
+    plain.pop("hparams_type", None)  # of Lightning: a class; what it said is a recipe now
+    return plain
+
+
+def _hyperparameters(value: Any) -> tuple[dict[str, Any], list[Any]]:
+    taken: Any = _without_classes(value)
+    root: list[Any] = []
+    if isinstance(taken, Stored) and isinstance(taken.data, dict):
+        root, taken = [{"at": [], "kind": taken.kind, **taken.more}], taken.data
+    if isinstance(taken, argparse.Namespace):
+        root, taken = [{"at": [], "kind": "Namespace"}], vars(taken)
+    if not isinstance(taken, dict):
+        raise ValueError(f"its hyperparameters are a {type(taken).__name__}; expected a dict or a Namespace")
+    data: dict[str, Any] = {}
+    recipes: list[Any] = []
+    for name, item in taken.items():
+        data[name], more = to_data(item, (name,))
+        recipes += more
+    return data, [*recipes, *root]
+
+
+def _without_classes(value: Any, data_only: bool = False) -> Any:
+    """The same with :class:`Stored` for each object of a class that is not here; or just its data."""
+    if isinstance(value, _Kept):
+        stored = _stored(value, data_only)
+        return stored.data if data_only else stored
+    if isinstance(value, type) and issubclass(value, _Kept):
+        path = _import_path(value.path)
+        return path if data_only else Stored(path, "object", {"class": path})
+    if isinstance(value, argparse.Namespace):
+        inner = {key: _without_classes(item, data_only) for key, item in vars(value).items()}
+        return inner if data_only else argparse.Namespace(**inner)
+    if isinstance(value, dict):
+        kind: Any = dict if type(value) in (dict, collections.OrderedDict) else type(value)
+        items = {_key(key): _without_classes(item, data_only) for key, item in value.items()}
+        return items if kind is dict or data_only else value
+    for sequence in (list, tuple, set):
+        if type(value) is sequence:
+            return sequence(_without_classes(item, data_only) for item in value)
+    return value
+
+
+def _key(key: Any) -> Any:
+    # Lightning before 1.5 kept the state of callbacks under their classes.
+    return key.__name__ if isinstance(key, type) and issubclass(key, _Kept) else key
+
+
+def _stored(value: _Kept, data_only: bool) -> Stored:
+    path = _import_path(value.path)
+    if path.endswith(":AttributeDict") and path.startswith(("pytorch_lightning", "lightning")):
+        return Stored({key: _without_classes(item, data_only) for key, item in value.items.items()}, "AttributeDict", {})
+    if value.items:
+        return Stored({k: _without_classes(v, data_only) for k, v in value.items.items()}, "mapping", {"class": path})
+    if isinstance(value.state, Mapping):
+        return Stored({k: _without_classes(v, data_only) for k, v in value.state.items()}, "dataclass", {"class": path})
+    if len(value.args) == 1 and type(value.args[0]) in PLAIN:  # as members of an Enum are pickled
+        return Stored(value.args[0], "enum", {"class": path, "member": None})
+    return Stored([_without_classes(item, data_only) for item in value.args], "namedtuple", {"class": path})
+
+
+def _import_path(dotted: str) -> str:
+    """``package.module:Class``, as far as one can tell: names of modules are in lower case."""
+    parts = dotted.split(".")
+    upper = [index for index, part in enumerate(parts) if part[:1].isupper()]
+    cut = upper[0] if upper else len(parts) - 1
+    return ".".join(parts[:cut]) + ":" + ".".join(parts[cut:])

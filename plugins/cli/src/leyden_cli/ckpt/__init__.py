@@ -1,0 +1,1 @@
+"""``leyden ckpt``: looks into checkpoint files, compares, converts and checks them."""
