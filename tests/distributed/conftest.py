@@ -25,3 +25,9 @@ def ranked(tmp_path):
         return ly.Trainer(devices=environment.world_size, **given)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm():
+    """Imports what a run needs once, so that forks have it."""
+    ly.Trainer(**QUIET, strategy="ddp", devices=2)

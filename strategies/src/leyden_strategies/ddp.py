@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -181,14 +183,16 @@ class DDPStrategy(ProcessesStrategy):
         ddp = self._ddp
         if ddp is None or ddp.module.module.automatic_optimization:
             return plain
-        reducer, find = ddp.reducer, ddp.find_unused_parameters
+        find = ddp.find_unused_parameters
+        del ddp
 
         def backward(loss: Tensor, *args: Any, **kwargs: Any) -> None:
-            if self._reduces and torch.is_grad_enabled():
+            ddp = self._ddp  # not the enclosing one: whoever keeps this function must not keep DDP beyond the process group
+            if self._reduces and ddp is not None and torch.is_grad_enabled():
                 # What DDP does at the end of its forward: in manual optimization there may be several losses in one.
                 ddp.require_forward_param_sync = True
-                reducer._rebuild_buckets()
-                reducer.prepare_for_backward([loss] if find else [])
+                ddp.reducer._rebuild_buckets()
+                ddp.reducer.prepare_for_backward([loss] if find else [])
             self._reduced = self._reduces
             plain(loss, *args, **kwargs)
 
@@ -278,7 +282,10 @@ class DDPStrategy(ProcessesStrategy):
 
     def teardown(self, module: Module) -> None:
         """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
+        alive = None if self._ddp is None else weakref.ref(self._ddp)
         self._ddp = None
+        if self.failed is None and alive is not None and alive() is not None:
+            gc.collect()  # it was in a cycle; looking for those takes a second in a large process
         self._counted, self.withholds_step = True, False
         super().teardown(module)
 

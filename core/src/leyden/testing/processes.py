@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -95,8 +96,12 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
             context.Process(target=_run, args=(function, RanksEnvironment(rank, world_size, store.port), place))
             for rank in range(world_size)
         ]
-        for process in processes:
-            process.start()
+        gc.freeze()  # a collection in a fork would copy every page of what is here
+        try:
+            for process in processes:
+                process.start()
+        finally:
+            gc.unfreeze()
         deadline = time.monotonic() + seconds
         for process in processes:
             process.join(max(deadline - time.monotonic(), 0.01))
