@@ -138,6 +138,21 @@ class DDPStrategy(ProcessesStrategy):
 
     # ---- a run ----
 
+    def synchronize_batchnorm(self, module: Module) -> None:
+        """Replaces batch norm by torch's ``SyncBatchNorm``.
+
+        Raises:
+            ValueError: the device is a CPU, for which torch has none.
+        """
+        if self.world_size == 1:
+            return
+        if self.device.type == "cpu":
+            raise ValueError(
+                "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"
+            )
+        for name, child in list(module.named_children()):
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+
     def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
         """DDP around ``training_step``; evaluation needs none."""
         step: Callable[..., Any] = getattr(module, name)
