@@ -117,14 +117,6 @@ def test_none_is_the_default(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"use_distributed_sampler": False},
-            "Trainer(use_distributed_sampler=False) is not built yet; there is one process, so no sampler is replaced",
-        ),
-        (
-            {"sync_batchnorm": True},
-            "Trainer(sync_batchnorm=True) is not built yet; there is one process, so batch norm sees the whole batch",
-        ),
         ({"model_registry": "m"}, "Trainer(model_registry='m') is not built yet; upload checkpoints from on_train_end"),
     ],
 )

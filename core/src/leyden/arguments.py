@@ -92,8 +92,6 @@ TABLE: dict[str, Argument] = {
 }
 
 LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "use_distributed_sampler": (lambda v: v is False, "there is one process, so no sampler is replaced"),
-    "sync_batchnorm": (lambda v: v is True, "there is one process, so batch norm sees the whole batch"),
     "model_registry": (lambda v: v is not None, "upload checkpoints from on_train_end"),
 }
 """Arguments whose use is not built yet: when it is refused, and what to do instead."""

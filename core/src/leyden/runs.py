@@ -165,6 +165,8 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
         trainer.precision.convert_module(module)  # before loading, so that no weight is rounded on its way
         restore_weights(trainer, checkpoint)
         restore_callbacks(trainer, checkpoint)
+    if trainer.sync_batchnorm:
+        trainer.strategy.synchronize_batchnorm(module)
     trainer.strategy.setup(module, trainer.precision)
     return checkpoint
 

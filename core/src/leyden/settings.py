@@ -71,6 +71,8 @@ class Settings:
         self.nan_policy: str | None = given["nan_policy"]
         self.loader_key_template: str = given["loader_key_template"]
         self.on_interrupt: str | None = given["on_interrupt"]
+        self.use_distributed_sampler: bool = given["use_distributed_sampler"]
+        self.sync_batchnorm: bool = given["sync_batchnorm"]
         self.enable_autolog_hparams: bool = given["enable_autolog_hparams"]
 
     def _take_validation_interval(self, given: Any) -> None:

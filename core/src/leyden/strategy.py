@@ -127,6 +127,13 @@ class Strategy(Component):
         """The dtype in which gradients of dtype ``gradient`` are reduced over processes; None where they are not."""
         return None
 
+    weighs_batches: bool = False
+    """Whether gradients, when ``on_before_optimizer_step`` is called, are those of the mean over all samples of an accumulation
+    window in all processes; otherwise the loop makes them so for this process."""
+
+    withholds_step: bool = False
+    """Whether the step for which ``on_before_optimizer_step`` was just called is not to be taken, on any process."""
+
     # ---- communication: every process takes part in each ----
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:

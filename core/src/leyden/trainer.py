@@ -145,12 +145,13 @@ class Trainer(Settings, RunState):
             benchmark: sets ``torch.backends.cudnn.benchmark`` during runs.
             inference_mode: whether evaluation uses ``torch.inference_mode``; validation inside fit never does.
             compile: whether step functions are compiled, with ``torch.compile``'s defaults or a dict of its options.
-            use_distributed_sampler: False is not built yet.
+            use_distributed_sampler: whether several processes deal out the samples of each loader among them; False has each
+                read what its own loader gives.
             profiler: where time goes.
             detect_anomaly: finds the operation that made a NaN gradient, slowly.
             barebones: no logging at all, no checkpoint, bar, summary or sanity check.
             plugins: objects: at most one each of Precision, CheckpointIO and ClusterEnvironment; others go on the bus.
-            sync_batchnorm: not built yet.
+            sync_batchnorm: whether batch norm sees the batches of all processes.
             reload_dataloaders_every_n_epochs: ask for new loaders every so many epochs; 0 is never.
             default_root_dir: where logs and checkpoints go; None is the current directory.
             enable_autolog_hparams: whether hyperparameters are given to loggers.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from leyden import Module, hookimpl
+from leyden import Module, Precision, hookimpl
 from leyden.interrupts import in_notebook
+from leyden.messages import listed
+from leyden.module import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leyden_strategies.processes import ProcessesStrategy
 
 if TYPE_CHECKING:
-    from leyden import Accelerator, Precision, Trainer
+    from leyden import Accelerator, Trainer
     from torch.nn.parallel import DistributedDataParallel
+
+
+SKIPPED = ("skip_rank", "skip_all", "raise")
 
 
 class StepModule(nn.Module):
@@ -32,6 +39,36 @@ class StepModule(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the step function."""
         return getattr(self.module, self.name)(*args, **kwargs)
+
+
+class BallotModule(StepModule):
+    """As :class:`StepModule`, with one more parameter, whose gradient says how much was counted.
+
+    It is 0 and added to each loss, so that it changes none; its gradient is what the loss is multiplied by. DDP averages it
+    together with all the others, so that a rank that skips a batch is known without a further collective.
+    """
+
+    def __init__(self, module: Module, name: str) -> None:
+        super().__init__(module, name)
+        first = next(parameter for parameter in module.parameters() if parameter.requires_grad)
+        self.ballot = nn.Parameter(torch.zeros((), dtype=torch.float32, device=first.device))
+        self.box = torch.optim.SGD([self.ballot], lr=0.0)
+        """Has the precision take the scale out of the ballot as out of the others."""
+        self.skipped = False
+        """Whether the last batch was skipped here."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the step function; where it skips the batch, the loss is 0 and depends on every parameter."""
+        output = super().forward(*args, **kwargs)
+        self.skipped = output is None or (isinstance(output, Mapping) and "loss" in output and output["loss"] is None)
+        if self.skipped:
+            nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
+            return {**(output or {}), "loss": nothing + self.ballot * 0.0}
+        if isinstance(output, Tensor):
+            return output + self.ballot
+        if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
+            return {**output, "loss": output["loss"] + self.ballot}
+        return output
 
 
 class DDPStrategy(ProcessesStrategy):
@@ -49,6 +86,9 @@ class DDPStrategy(ProcessesStrategy):
         gradient_as_bucket_view: whether gradients are views of the buckets, which saves their memory once.
         broadcast_buffers: whether rank 0's buffers are sent to all before each forward. Without, they are sent before each
             evaluation.
+        skipped: what becomes of a step when ``training_step`` returned None on some ranks: ``"skip_rank"`` steps by the mean over
+            the others, ``"skip_all"`` steps nowhere, ``"raise"`` ends the run; the last two read a number from the device in
+            each step. Where all ranks return None, nobody steps.
         comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
         comm_state: the state that the hook is given.
 
@@ -68,10 +108,14 @@ class DDPStrategy(ProcessesStrategy):
         bucket_cap_mb: int | None = None,
         gradient_as_bucket_view: bool = True,
         broadcast_buffers: bool = False,
+        skipped: str = "skip_rank",
         comm_hook: Callable[..., Any] | None = None,
         comm_state: Any = None,
     ) -> None:
         super().__init__(launcher, timeout, process_group_backend)
+        if skipped not in SKIPPED:
+            raise ValueError(f"skipped={skipped!r}: expected one of {listed(SKIPPED)}")
+        self.skipped = skipped
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.bucket_cap_mb = bucket_cap_mb
@@ -84,6 +128,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the running batch reduces gradients: not inside of an accumulation window."""
         self._reduced = False
         """Whether the gradients as they are were averaged over the processes."""
+        self._counted = True
+        """Whether the next batch begins an accumulation window."""
 
     @classmethod
     def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
@@ -91,6 +137,21 @@ class DDPStrategy(ProcessesStrategy):
         return 10 if num_devices * num_nodes > 1 else 0
 
     # ---- a run ----
+
+    def synchronize_batchnorm(self, module: Module) -> None:
+        """Replaces batch norm by torch's ``SyncBatchNorm``.
+
+        Raises:
+            ValueError: the device is a CPU, for which torch has none.
+        """
+        if self.world_size == 1:
+            return
+        if self.device.type == "cpu":
+            raise ValueError(
+                "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"
+            )
+        for name, child in list(module.named_children()):
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
 
     def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
         """DDP around ``training_step``; evaluation needs none."""
@@ -107,8 +168,10 @@ class DDPStrategy(ProcessesStrategy):
 
         several = len(module.trainer.optimizers) > 1 or not module.automatic_optimization
         find = several if self.find_unused_parameters is None else self.find_unused_parameters
+        ballots = self.world_size > 1 and module.automatic_optimization
+        self.weighs_batches = ballots
         wrapped = DistributedDataParallel(
-            StepModule(module, "training_step"),
+            (BallotModule if ballots else StepModule)(module, "training_step"),
             device_ids=None if self.device.type == "cpu" else [self.device],
             find_unused_parameters=find and not self.static_graph,
             static_graph=self.static_graph,
@@ -124,6 +187,9 @@ class DDPStrategy(ProcessesStrategy):
         ddp = self._ddp
         assert ddp is not None
         self._reduced = self._reduces
+        if self._counted and isinstance(ddp.module, BallotModule):
+            self._counted = False
+            ddp.module.ballot.grad = None  # a window begins
         return ddp(*args, **kwargs)
 
     def bind_backward(self, precision: Precision) -> Callable[..., None]:
@@ -132,14 +198,16 @@ class DDPStrategy(ProcessesStrategy):
         ddp = self._ddp
         if ddp is None or ddp.module.module.automatic_optimization:
             return plain
-        reducer, find = ddp.reducer, ddp.find_unused_parameters
+        find = ddp.find_unused_parameters
+        del ddp
 
         def backward(loss: Tensor, *args: Any, **kwargs: Any) -> None:
-            if self._reduces and torch.is_grad_enabled():
+            ddp = self._ddp  # not the enclosing one: whoever keeps this function must not keep DDP beyond the process group
+            if self._reduces and ddp is not None and torch.is_grad_enabled():
                 # What DDP does at the end of its forward: in manual optimization there may be several losses in one.
                 ddp.require_forward_param_sync = True
-                reducer._rebuild_buckets()
-                reducer.prepare_for_backward([loss] if find else [])
+                ddp.reducer._rebuild_buckets()
+                ddp.reducer.prepare_for_backward([loss] if find else [])
             self._reduced = self._reduces
             plain(loss, *args, **kwargs)
 
@@ -154,17 +222,53 @@ class DDPStrategy(ProcessesStrategy):
     @hookimpl(tryfirst=True)
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Averages gradients that backward left local: those of a window that an epoch's end cut short."""
+        self.withholds_step = False
         reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic()
-        if not reduced and self.world_size > 1 and self._ddp is not None:
-            self._average(optimizer)
+        if self.world_size == 1 or self._ddp is None:
+            return
+        ballot = self._ddp.module if isinstance(self._ddp.module, BallotModule) else None
+        if not reduced:
+            self._average(optimizer, None if ballot is None else ballot.ballot)
+        if ballot is not None:
+            self._count(ballot, optimizer)
 
     def _automatic(self) -> bool:
         assert self._ddp is not None
         automatic: bool = self._ddp.module.module.automatic_optimization
         return automatic
 
-    def _average(self, optimizer: Optimizer) -> None:
+    def _count(self, votes: BallotModule, optimizer: Optimizer) -> None:
+        """Divides the gradients by what was counted, which is 1 where every rank had a whole window."""
+        self._counted = True
+        trainer = votes.module.trainer
+        counted = votes.ballot.grad
+        if counted is None:
+            return
+        if is_overridden("unscale", trainer.precision, Precision):
+            trainer.precision.step(votes.box)  # takes the scale out; a step of 0 changes nothing
+        reads = self.skipped != "skip_rank" or votes.skipped or self.device.type == "cpu"
+        if reads:
+            number = float(counted)
+            if number == 1.0:
+                return
+            whole = trainer.accumulate_grad_batches == 1
+            if number == 0.0 or (whole and self.skipped == "skip_all"):
+                self.withholds_step = True
+                return
+            if whole and self.skipped == "raise":
+                skipping = round((1 - number) * self.world_size)
+                raise ValueError(
+                    f"{type(votes.module).__name__}.training_step returned None on {skipping} of {self.world_size} ranks "
+                    f"({'this one too' if votes.skipped else 'not this one'}); strategy option skipped='skip_rank' goes on "
+                    f"with the others, 'skip_all' skips the step"
+                )
+        torch._foreach_div_(
+            [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None], counted
+        )
+
+    def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
+        parameters += [] if ballot is None else [ballot]
         gradients = [parameter.grad if parameter.grad is not None else torch.zeros_like(parameter) for parameter in parameters]
         flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
         dist.all_reduce(flat)
@@ -193,7 +297,11 @@ class DDPStrategy(ProcessesStrategy):
 
     def teardown(self, module: Module) -> None:
         """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
+        alive = None if self._ddp is None else weakref.ref(self._ddp)
         self._ddp = None
+        if self.failed is None and alive is not None and alive() is not None:
+            gc.collect()  # it was in a cycle; looking for those takes a second in a large process
+        self._counted, self.withholds_step = True, False
         super().teardown(module)
 
 

@@ -99,10 +99,11 @@ def runs_so_far() -> int:
 
 
 def close_group() -> None:
-    """Closes the group if it is ours; no module that reduces over it may live any more."""
+    """Closes the group if it is ours; no DDP module may live any more.
+
+    torch deadlocks when one is freed after its group: it joins a thread that waits for the interpreter's lock.
+    """
     global _ours
     if _ours and dist.is_initialized():
         _ours = False
-        # torch deadlocks when a DDP module is freed after its group: it joins a thread that waits for the interpreter's lock.
-        gc.collect()
         dist.destroy_process_group()

@@ -55,7 +55,7 @@ def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
         return []
     trainer.val_dataloaders = given
     loaders = evaluation_loaders(_sequence(given), trainer.limit_val_batches, "limit_val_batches", where)
-    _refuse_empty(loaders, trainer.limit_val_batches, where, "validate")
+    _refuse_empty(trainer, loaders, trainer.limit_val_batches, where, "validate")
     trainer.num_val_batches = [loader.length for loader in loaders]
     seed_workers(loader.iterable for loader in loaders)
     return loaders
@@ -78,14 +78,14 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
     setattr(trainer, f"{short}_dataloaders", given)
     argument = f"limit_{short}_batches"
     loaders = evaluation_loaders(_sequence(given), getattr(trainer, argument), argument, where)
-    _refuse_empty(loaders, getattr(trainer, argument), where, str(trainer.stage))
+    _refuse_empty(trainer, loaders, getattr(trainer, argument), where, str(trainer.stage))
     seed_workers(loader.iterable for loader in loaders)
     return loaders
 
 
-def _refuse_empty(loaders: list[Loader], limit: float, where: str, stage: str) -> None:
+def _refuse_empty(trainer: Trainer, loaders: list[Loader], limit: float, where: str, stage: str) -> None:
     for index, loader in enumerate(loaders):
-        if not loader.length and limit:
+        if not loader.length and limit and trainer.strategy.world_size == 1:  # of several processes one may have nothing
             which = f"{where}[{index if loader.name is None else repr(loader.name)}]" if len(loaders) > 1 else where
             raise ValueError(f"{which} is empty: it has no batch to {stage}")
 

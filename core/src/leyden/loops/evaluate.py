@@ -79,6 +79,7 @@ class EvaluateLoop:
         with evaluation_mode(module, stage), self.no_gradients():
             metrics.reset(EVAL_BATCH, EVAL_EPOCH)
             metrics.enter(EVAL_EPOCH)
+            metrics.seen.clear()
             start(trainer=trainer, module=module)
             epoch_start(trainer=trainer, module=module)
             for dataloader_idx, loader in enumerate(self.loaders):
@@ -116,6 +117,8 @@ class EvaluateLoop:
                 if trainer.interrupt_requested:
                     raise KeyboardInterrupt
                 metrics.batch = None
+                if not batch_idx:
+                    metrics.seen.add(dataloader_idx)
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
         wanted = self.trainer.metrics.to_loggers(EVAL_BATCH, EVAL_EPOCH)

@@ -125,6 +125,8 @@ class TogetherStep(TrainStep):
         self.stepped_optimizers = []
         for optimizer in self.trainer.optimizers:
             self.before_step(optimizer)
+        if self.trainer.strategy.withholds_step:
+            return self.stepped(False)
         for index, optimizer in enumerate(self.trainer.optimizers):
             if self.step_optimizer(optimizer):
                 self.stepped_optimizers.append(index)

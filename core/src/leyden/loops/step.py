@@ -82,7 +82,7 @@ class TrainStep:
         """Whether ``optimizer.zero_grad()`` and hooks are all there is to clearing gradients."""
         self.unscales = is_overridden("unscale", trainer.precision, Precision)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
-        self.prepares = self.unscales or self.clips or self.accumulated > 1
+        self.prepares = self.unscales or self.clips or self.accumulated > 1 or trainer.strategy.weighs_batches
         """Whether :meth:`before_step` has anything to do but call hooks."""
         self.is_usual = (
             self.optimizer is not None
@@ -167,6 +167,8 @@ class TrainStep:
         if optimizer is not None:
             if self.prepares or self.calls.on_before_optimizer_step:
                 self.before_step(optimizer)
+                if self.trainer.strategy.withholds_step:
+                    return self.stepped(False)
             if self.steps_plainly:
                 optimizer.step()  # Precision.step in place, which this saves for each step
             else:
@@ -196,7 +198,7 @@ class TrainStep:
         """Makes the gradients of a window those of its mean loss, unscaled."""
         if self.unscales:
             self.precision.unscale(optimizer)
-        if self.accumulated > 1 and self.samples != self.first * self.accumulated:
+        if self.accumulated > 1 and self.samples != self.first * self.accumulated and not self.trainer.strategy.weighs_batches:
             scale_gradients(optimizer, self.first * self.accumulated / self.samples)
 
     def _share(self, output: Any, batch: Any) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import listed, shown
+from leyden.metrics.over_processes import Part, combined
 from leyden.metrics.values import to_floats
 from leyden.strategy import Strategy
 
@@ -46,11 +47,11 @@ class Entry:
     """One key in one kind of moment."""
 
     __slots__ = ("bar", "count", "dtype", "enable_graph", "key_epoch", "key_step", "local", "metric", "name", "on_epoch",
-                 "on_step", "options", "pending", "reduction", "seen", "to_logger", "total", "value", "weight",
+                 "on_step", "options", "pending", "raw_name", "reduction", "seen", "to_logger", "total", "value", "weight",
                  "weights")  # fmt: skip
 
     def __init__(self, name: str, options: tuple[Any, ...], on_step: bool, on_epoch: bool, reduction: str) -> None:
-        self.name = name
+        self.name = self.raw_name = name
         self.options = options
         self.bar, logger, _, _, _, self.enable_graph, _, self.local = options
         self.to_logger = logger is not False
@@ -168,6 +169,9 @@ class Metrics:
         self.batch: Any = None
         """The batch of the running step: the loop sets it, and ``batch_size`` to None, for each batch."""
         self.batch_size: int | None = None
+
+        self.seen: set[int] = set()
+        """The loaders of the running evaluation of which this process had a batch."""
 
         self._strategy = strategy
         self._tables: dict[tuple[Context, int], dict[str, Entry]] = {}
@@ -329,6 +333,7 @@ class Metrics:
             ) from None
         key = self._template.replace("{name}", name) if add_dataloader_idx else name
         entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
+        entry.raw_name = name
         self._entries[name] = entry
         self._known |= {key, entry.key_step, entry.key_epoch}
         return entry
@@ -347,10 +352,14 @@ class Metrics:
         """
         fresh = [e for e in self._entries.values() if e.on_step and e.seen > self._recorded and (e.to_logger or e.bar)]
         self._recorded = self._clock
-        if not fresh:
+        several = self._strategy.world_size > 1
+        if not fresh and not several:
             return {}
+        numbers = to_floats([entry.value for entry in fresh])
+        if several:
+            numbers = self._steps_over_processes(fresh, numbers)
         record: dict[str, float] = {}
-        for entry, number in zip(fresh, to_floats([entry.value for entry in fresh]), strict=True):
+        for entry, number in zip(fresh, numbers, strict=True):
             if entry.bar:
                 self.progress_bar_metrics[entry.key_step] = number
             if entry.to_logger:
@@ -370,8 +379,11 @@ class Metrics:
         entries = [
             (index, entry) for index, table in enumerate(tables) for entry in table.values() if entry.on_epoch and entry.count
         ]
+        if self._strategy.world_size > 1:
+            reduced = self._over_processes(context, tables, entries)
+        else:
+            reduced = self._reduced([entry for _, entry in entries])
         results: list[dict[str, float]] = [{} for _ in tables] or [{}]
-        reduced = self._reduced([entry for _, entry in entries])
         for (index, entry), value, number in zip(entries, reduced, to_floats(reduced), strict=True):
             kept = value.float() if isinstance(value, Tensor) else torch.tensor(number)
             self.callback_metrics[entry.name] = kept
@@ -403,30 +415,62 @@ class Metrics:
         for entry in entries:
             entry.gather()
         totals: list[Any] = [entry.total if entry.metric is None else entry.so_far() for entry in entries]
-        weights: list[float] = [entry.weight for entry in entries]
-        if self._strategy.world_size > 1:
-            self._reduce_over_processes(entries, totals, weights)
         return [
-            total / weight if entry.reduction == "mean" and entry.metric is None else total
-            for entry, total, weight in zip(entries, totals, weights, strict=True)
+            total / entry.weight if entry.reduction == "mean" and entry.metric is None else total
+            for entry, total in zip(entries, totals, strict=True)
         ]
 
-    def _reduce_over_processes(self, entries: list[Entry], totals: list[Any], weights: list[float]) -> None:
-        """Replaces totals and weights by those over all processes, by at most one collective for each kind of reduction."""
-        device = self._strategy.device
-        wide = torch.float64 if device.type != "mps" else torch.float32
-        for op in ("sum", "min", "max"):
-            chosen = [i for i, e in enumerate(entries) if not e.local and (e.reduction if e.reduction != "mean" else "sum") == op]
-            if not chosen:
-                continue
-            values = [totals[i] for i in chosen] + ([weights[i] for i in chosen] if op == "sum" else [])
-            packed = torch.stack([torch.as_tensor(value, dtype=wide, device=device) for value in values])
-            reduced = self._strategy.all_reduce(packed, op)
-            over_all = reduced[len(chosen) :].tolist()
-            for position, index in enumerate(chosen):
-                totals[index] = reduced[position]
-                if over_all:
-                    weights[index] = over_all[position]
+    def _over_processes(
+        self, context: Context, tables: list[dict[str, Entry]], entries: list[tuple[int, Entry]]
+    ) -> list[Any]:
+        """The values of ``entries`` over all processes, and of those that this one lacks because it had no batch.
+
+        Raises:
+            ValueError: the processes logged other keys, or in another order.
+        """
+        parts, indices = [], []
+        for position, (index, entry) in enumerate(entries):
+            if entry.local and entry.metric is None:
+                continue  # rank 0's own
+            entry.gather()
+            recipe = (index, entry.raw_name, entry.name, entry.options, entry.on_step, entry.on_epoch, entry.metric is not None)
+            metric = entry.metric is not None  # it reduces over processes itself; here only its key is compared
+            total = 0.0 if metric else entry.total
+            parts.append(Part(entry.name, "sum" if metric else entry.reduction, total, entry.weight, recipe))
+            indices.append(position)
+        values, missing = combined(self._strategy, parts, context.name, self.seen if context is EVAL_BATCH else None)
+        reduced: list[Any] = self._reduced([entry for _, entry in entries if entry.local])
+        locals_in_order = iter(reduced)
+        found: list[Any] = [next(locals_in_order) if entry.local else None for _, entry in entries]
+        for position, value in zip(indices, values, strict=False):
+            if entries[position][1].metric is None:
+                found[position] = value
+        for part, value in zip(missing, values[len(parts) :], strict=True):
+            index, raw_name, name, options, on_step, on_epoch, metric = part.recipe
+            if metric:
+                raise ValueError(
+                    f"{context.name} had no batch on rank {self._strategy.rank}, and {name!r} is a torchmetrics object, which "
+                    f"reduces over processes itself and would wait for this one; give every rank a batch, or log its value"
+                )
+            while len(tables) <= index:
+                tables.append(self._tables.setdefault((context, len(tables)), {}))
+            entry = Entry(name, options, on_step, on_epoch, part.reduction)
+            entry.raw_name = raw_name
+            tables[index][raw_name] = entry
+            self._known |= {name, entry.key_step, entry.key_epoch}
+            entries.append((index, entry))
+            found.append(value)
+        return found
+
+    def _steps_over_processes(self, fresh: list[Entry], numbers: list[float]) -> list[float]:
+        """The values of a log point over all processes: of means and the rest as ``reduce_fx`` says, weighted alike."""
+        shared = [position for position, entry in enumerate(fresh) if not entry.local]
+        parts = [Part(fresh[position].key_step, fresh[position].reduction, numbers[position], 1.0) for position in shared]
+        values, _ = combined(self._strategy, parts, "the steps up to a log point")
+        found = list(numbers)
+        for position, value in zip(shared, values, strict=True):
+            found[position] = value
+        return found
 
     # ---- state ----
 

@@ -1,4 +1,4 @@
-"""What plug-in authors test with: small modules, and a contract for each kind of component."""
+"""What plug-in authors test with: small modules, several processes, and a contract for each kind of component."""
 
 from leyden.testing.contracts import (
     AcceleratorContract,
@@ -11,6 +11,7 @@ from leyden.testing.contracts import (
     StrategyContract,
 )
 from leyden.testing.modules import RandomData, TinyDataModule, TinyModule
+from leyden.testing.processes import RankFailure, RanksEnvironment, run_ranks
 
 __all__ = [
     "AcceleratorContract",
@@ -21,7 +22,10 @@ __all__ = [
     "PrecisionContract",
     "ProfilerContract",
     "RandomData",
+    "RankFailure",
+    "RanksEnvironment",
     "StrategyContract",
     "TinyDataModule",
     "TinyModule",
+    "run_ranks",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,11 +60,11 @@ class ProcessesLauncher:
         job = (strategy, function, args, str(directory), store.port, os.getpid())
         ranks: dict[int, BaseProcess] = {}
         try:
-            prepare_fork()
-            for rank in range(len(strategy.device_indices)):
-                process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
-                process.start()
-                ranks[rank] = process
+            with forking() if self.method == "fork" else nullcontext():
+                for rank in range(len(strategy.device_indices)):
+                    process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
+                    process.start()
+                    ranks[rank] = process
             pids = {rank: process.pid or 0 for rank, process in ranks.items()}
             watch = Watch(directory, pids, lambda rank: ranks[rank].exitcode, strategy.stall_seconds)
             failure = watch.run()
@@ -125,12 +127,18 @@ def _leave(code: int) -> Any:
     raise SystemExit(code)
 
 
-def prepare_fork() -> None:
-    """Imports what every rank would import by itself: building DDP imports 800 modules, which takes 2 seconds."""
-    import torch._dynamo  # noqa: F401
+@contextmanager
+def forking() -> Iterator[None]:
+    """Makes forks cheap: what each of them would do by itself is done here once."""
+    import torch._dynamo  # noqa: F401  # building DDP imports these 800 modules, which takes 2 seconds
 
     sys.stdout.flush()
     sys.stderr.flush()
+    gc.freeze()  # a collection in a fork would copy every page of what is here
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _run_rank(

@@ -1,0 +1,275 @@
+"""Gradients over processes: those of one process on all samples, at the price of DDP's own reductions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import leyden as ly
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from leyden.testing import run_ranks
+from torch import nn
+
+ROUNDING = 1e-6
+
+
+class Line(ly.Module):
+    """A linear map that is trained on the batches it is given."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.net = nn.Linear(3, 1)
+        self.lr = lr
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return (self.net(batch) ** 2).mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class Manual(Line):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward((self.net(batch) ** 2).mean())
+        optimizer.step()
+
+
+def batches(count, samples=2, seed=0):
+    torch.manual_seed(seed)
+    return [torch.randn(samples, 3) for _ in range(count)]
+
+
+def weights(module):
+    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).tolist()
+
+
+
+
+def plainly(data_of_ranks, steps_of=1, module=Line):
+    """A loop by hand over all ranks' samples: each step takes ``steps_of`` batches of every rank."""
+    model = module()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for start in range(0, len(data_of_ranks[0]), steps_of):
+        samples = torch.cat([batch for data in data_of_ranks for batch in data[start : start + steps_of]])
+        optimizer.zero_grad()
+        (model.net(samples) ** 2).mean().backward()
+        optimizer.step()
+    return weights(model)
+
+
+@pytest.mark.parametrize("module", [Line, Manual])
+@pytest.mark.parametrize("accumulated", [1, 2, 3])
+def test_two_processes_train_as_one_on_all_samples(ranked, module, accumulated):
+    data = [batches(6, seed=0), batches(6, seed=1)]
+
+    def train(environment):
+        model = module()
+        trainer = ranked(environment, accumulate_grad_batches=accumulated)
+        trainer.fit(model, data[environment.rank])
+        return weights(model), trainer.global_step
+
+    (first, steps), (second, _) = run_ranks(train)
+    assert first == second
+    assert steps == 6 // accumulated
+    assert first == pytest.approx(plainly(data, accumulated), abs=ROUNDING)
+
+
+COLLECTIVES = [
+    "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "barrier", "broadcast", "broadcast_object_list",
+    "gather", "reduce", "scatter", "send", "recv",
+]  # fmt: skip
+
+
+class Counting(ly.Callback):
+    """Counts the collectives that are called from Python between the first and the last batch of training."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def on_train_epoch_start(self):
+        self.originals = {name: getattr(dist, name) for name in COLLECTIVES}
+        for name, original in self.originals.items():
+            setattr(dist, name, self.counting(name, original))
+
+    def counting(self, name, original):
+        def wrapped(*args, **kwargs):
+            self.calls.append(name)
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    def on_train_batch_end(self, trainer):
+        if trainer.is_last_batch:
+            for name, original in self.originals.items():
+                setattr(dist, name, original)
+
+
+@pytest.mark.parametrize("module", [Line, Manual])
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_the_only_collectives_are_ddps_own_once_for_each_step_and_bucket(ranked, module, accumulated):
+    class Logging(module):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            for key in "abcde":
+                self.log(key, float(batch_idx), prog_bar=True)
+            return loss
+
+    def train(environment):
+        buckets = []
+
+        def hook(state, bucket):
+            buckets.append(bucket.index())
+            return allreduce_hook(state, bucket)
+
+        counting = Counting()
+        trainer = ranked(
+            environment,
+            strategy={"ddp": {"comm_hook": hook}},
+            accumulate_grad_batches=accumulated,
+            callbacks=[counting],
+            log_every_n_steps=0,
+        )
+        trainer.fit(Logging(), batches(6, seed=environment.rank))
+        return len(buckets), trainer.global_step, counting.calls
+
+    for reductions, steps, calls in run_ranks(train):
+        assert steps == 6 // accumulated
+        assert reductions == steps
+        assert calls == ["all_reduce"] * steps  # by the hook, which does in Python what DDP does itself
+
+
+def test_an_accumulation_window_of_batches_of_unequal_size_is_one_large_batch_over_all_processes(ranked):
+    data = [[*batches(2, 4), *batches(1, 1)], [*batches(1, 4, 1), *batches(1, 2, 1), *batches(1, 3, 1)]]
+
+    def train(environment):
+        model = Line()
+        ranked(environment, accumulate_grad_batches=3).fit(model, data[environment.rank])
+        return weights(model)
+
+    first, second = run_ranks(train)
+    assert first == second
+    assert first == pytest.approx(plainly(data, 3), abs=ROUNDING)
+
+
+def test_a_window_that_the_end_of_an_epoch_cuts_short_is_reduced(ranked):
+    class Stream:
+        """Says nothing of its length, so that the last batch is not known as such."""
+
+        def __init__(self, data):
+            self.data = data
+
+        def __iter__(self):
+            return iter(self.data)
+
+    class StopsEarly(Line):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if batch_idx == 3 else None
+
+    data = [batches(5, seed=0), batches(5, seed=1)]
+
+    def train(environment):
+        model = StopsEarly()
+        ranked(environment, accumulate_grad_batches=2).fit(model, Stream(data[environment.rank]))
+        return weights(model)
+
+    first, second = run_ranks(train)
+    assert first == second
+    assert first == pytest.approx(plainly([each[:3] for each in data], 2), abs=ROUNDING)
+
+
+class Skipping(Line):
+    """Skips the batches that begin with 99."""
+
+    def training_step(self, batch, batch_idx):
+        return None if batch[0, 0] == 99 else super().training_step(batch, batch_idx)
+
+
+def with_gaps(*gaps):
+    """Batches of two ranks; ``gaps`` are pairs of a rank and the batch that it skips."""
+    data = [batches(4, seed=0), batches(4, seed=1)]
+    for rank, index in gaps:
+        data[rank][index][0, 0] = 99
+    return data
+
+
+def train_with(ranked, data, policy, **options):
+    def train(environment):
+        model = Skipping()
+        trainer = ranked(environment, strategy={"ddp": {"skipped": policy}}, **options)
+        trainer.fit(model, data[environment.rank])
+        return weights(model), trainer.global_step, trainer.progress.skipped_steps
+
+    (first, steps, skipped), (second, *_) = run_ranks(train)
+    assert first == second
+    return first, steps, skipped
+
+
+def by_hand(data, counted):
+    """Steps by the mean of the losses of the ranks that ``counted(rank, index)`` names; none where it names none."""
+    model = Line()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for index in range(len(data[0])):
+        losses = [(model.net(data[rank][index]) ** 2).mean() for rank in range(len(data)) if counted(rank, index)]
+        if losses:
+            optimizer.zero_grad()
+            torch.stack(losses).mean().backward()
+            optimizer.step()
+    return weights(model)
+
+
+def test_a_rank_that_skips_a_batch_leaves_the_mean_to_the_others(ranked):
+    data = with_gaps((0, 1), (1, 3))
+    found, steps, skipped = train_with(ranked, data, "skip_rank")
+    assert (steps, skipped) == (4, 0)
+    assert found == pytest.approx(by_hand(data, lambda rank, index: data[rank][index][0, 0] != 99), abs=ROUNDING)
+
+
+def test_nobody_steps_where_one_rank_skips_by_the_other_policy(ranked):
+    data = with_gaps((0, 1), (1, 3))
+    found, steps, skipped = train_with(ranked, data, "skip_all")
+    assert (steps, skipped) == (2, 2)
+    assert found == pytest.approx(by_hand(data, lambda rank, index: index in (0, 2)), abs=ROUNDING)
+
+
+@pytest.mark.parametrize("policy", ["skip_rank", "skip_all", "raise"])
+def test_nobody_steps_where_all_ranks_skip(ranked, policy):
+    data = with_gaps((0, 1), (1, 1))
+    found, steps, skipped = train_with(ranked, data, policy)
+    assert (steps, skipped) == (3, 1)
+    assert found == pytest.approx(by_hand(data, lambda rank, index: index != 1), abs=ROUNDING)
+
+
+def test_a_rank_that_skips_ends_the_run_where_that_is_asked_for(ranked):
+    data = with_gaps((1, 2))
+
+    def train(environment):
+        with pytest.raises(ValueError) as raised:
+            ranked(environment, strategy={"ddp": {"skipped": "raise"}}).fit(Skipping(), data[environment.rank])
+        return str(raised.value)
+
+    assert run_ranks(train) == [
+        f"Skipping.training_step returned None on 1 of 2 ranks ({who}); strategy option skipped='skip_rank' goes on with the "
+        f"others, 'skip_all' skips the step"
+        for who in ("not this one", "this one too")
+    ]
+
+
+def test_batches_of_an_accumulation_window_that_a_rank_skips_do_not_count(ranked):
+    data = with_gaps((0, 1))
+    found, steps, _ = train_with(ranked, data, "skip_rank", accumulate_grad_batches=4)
+    assert steps == 1
+    model = Line()
+    samples = [batch for rank in (0, 1) for batch in data[rank] if batch[0, 0] != 99]
+    (model.net(torch.cat(samples)) ** 2).mean().backward()
+    assert found == pytest.approx((torch.tensor(weights(model)) - 0.1 * gradient(model)).tolist(), abs=ROUNDING)
+
+
+def gradient(model):
+    return torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()])
