@@ -117,8 +117,9 @@ def scale_batch_size(
                 raise
             error = raised.with_traceback(None)  # which holds the tensors of the failed step
         seen[size] = error is None
-        del error
-        free_memory()
+        if error is not None:
+            del error
+            free_memory()
         return seen[size]
 
     size = largest_that_fits(fits, mode=mode, init_val=init_val, max_trials=max_trials, margin=margin, max_val=max_val)

@@ -162,8 +162,8 @@ class SpikeDetection(Callback):
                 found = [{"epoch": trainer.current_epoch, "batch_idx": -1, "loss": math.nan}]
         if not found:
             return
-        if self.spikes:
-            self._write(trainer)
+        if found[-1]["batch_idx"] >= 0:
+            self._write(trainer, found)
         last = found[-1]
         where = f"batch {last['batch_idx']} of epoch {last['epoch']}" if last["batch_idx"] >= 0 else "a batch of another process"
         text = f"the loss of {where} was {last['loss']:g}; the mean before was {self.mean:g}"
@@ -173,13 +173,14 @@ class SpikeDetection(Callback):
             trainer.should_stop = True
         say(trainer, text + ("; training stops" if self.action == "stop" else ""))
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Trainer, found: list[dict[str, Any]]) -> None:
         path = Path(self.exclude_batches_path or Path(trainer.log_dir) / "skip_batches.json")
         if trainer.world_size > 1:
             path = path.with_name(f"{path.stem}-rank{trainer.strategy.rank}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         known: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-        new = [spike for spike in self.spikes if spike not in known]
+        # JSON knows no NaN and no infinity.
+        new = [{**spike, "loss": spike["loss"] if math.isfinite(spike["loss"]) else str(spike["loss"])} for spike in found]
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps([*known, *new], indent=1) + "\n")
         temporary.replace(path)  # a run that dies here leaves the old list
