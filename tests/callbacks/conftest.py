@@ -61,3 +61,15 @@ def saved(tmp_path: Path) -> Callable[[], list[str]]:
         return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ckpt"))
 
     return names
+
+
+@pytest.fixture
+def refusal() -> Callable[..., str]:
+    """The message with which a call is refused: ``refusal(ValueError, function, *args, **options)``."""
+
+    def message(kind: type[BaseException], call: Callable[..., Any], *args: Any, **options: Any) -> str:
+        with pytest.raises(kind) as error:
+            call(*args, **options)
+        return str(error.value)
+
+    return message

@@ -643,6 +643,12 @@ class Trainer(Settings, RunState):
             return -(-int(length * epochs) // self.accumulate_grad_batches)
         return -(-int(length) // self.accumulate_grad_batches) * int(epochs)
 
+    def accumulate(self, batches: int) -> None:
+        """Has so many batches make an optimizer step from the running epoch on; callbacks call it at an epoch's start."""
+        self.accumulate_grad_batches = batches
+        if self.train_step is not None:
+            self.train_step.accumulate(batches)
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on rank 0 only."""
         if self.is_global_zero:

@@ -96,6 +96,10 @@ class ManualStep:
             f"in manual optimization expected a tensor, a dict or None"
         )
 
+    def accumulate(self, batches: int) -> None:
+        """Has so many batches make a step from the next window on; called between two windows."""
+        self.accumulated, self.due, self.window = batches, True, 0
+
     def begin(self, is_last: bool) -> None:
         """Notes whether the batch that is about to be trained on completes its window."""
         self.due = is_last or self.window + 1 >= self.accumulated

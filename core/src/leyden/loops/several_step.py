@@ -42,6 +42,11 @@ class TurnsStep:
         self.stepped_optimizers: list[int] = []
         self.skipped = False
 
+    def accumulate(self, batches: int) -> None:
+        """As :meth:`TrainStep.accumulate`, for each optimizer's step."""
+        for step in self.steps:
+            step.accumulate(batches)
+
     @property
     def window(self) -> int:
         """Batches in the running accumulation window."""

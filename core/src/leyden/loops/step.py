@@ -109,6 +109,11 @@ class TrainStep:
             self.begin(is_last)
         return self.backward_from(self.training_step(batch, batch_idx), batch, batch_idx)
 
+    def accumulate(self, batches: int) -> None:
+        """Has so many batches make a step from the next window on; called between two windows."""
+        self.accumulated, self.due = batches, True
+        self.prepares = self.unscales or self.clips or batches > 1
+
     def begin(self, is_last: bool) -> None:
         """Notes whether the batch that is about to be trained on completes its window, where batches are accumulated."""
         self.due = is_last or self.window + 1 >= self.accumulated

@@ -40,6 +40,9 @@ class SchedulerConfig:
     optimizer_idx: int = 0
     """The index of its optimizer."""
 
+    paused: bool = False
+    """While it is set, the scheduler is not stepped: a callback sets the learning rate."""
+
 
 @dataclass
 class Optimization:

@@ -55,7 +55,7 @@ class Schedulers:
             ValueError: a strict scheduler's monitor was not logged.
         """
         for config in configs:
-            if count % config.frequency or not self._may_step(config):
+            if config.paused or count % config.frequency or not self._may_step(config):
                 continue
             if not config.reduce_on_plateau and config.monitor is None:
                 self._module.lr_scheduler_step(config.scheduler, None)

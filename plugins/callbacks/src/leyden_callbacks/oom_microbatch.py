@@ -1,0 +1,249 @@
+"""Trains on a batch in parts when it does not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from leyden import Callback
+from leyden.data.batch_size import UnknownBatchSize, batch_size_of
+from leyden.seeding import random_state, set_random_state
+from torch import Tensor
+
+from leyden_callbacks.arguments import check_int
+from leyden_callbacks.out_of_memory import free_memory, is_out_of_memory
+from leyden_callbacks.speech import say
+
+if TYPE_CHECKING:
+    from leyden import Module, Trainer
+
+
+class OOMMicrobatch(Callback):
+    """Halves the micro-batch when a training batch runs out of memory, and tries the same batch again.
+
+    The gradients of the parts add up to those of the whole batch where its loss is a mean over samples, so only batch
+    normalization and random numbers can tell the difference. Later batches are trained on in parts of that size too.
+    ``on_before_backward`` and ``on_after_backward`` are called for each part, ``on_train_batch_end`` once; logged values
+    count each sample once.
+
+    It costs a copy of the gradients where batches are accumulated. One process and automatic optimization with one optimizer
+    that needs no closure only: in several processes, one that ran out of memory would leave the others waiting.
+
+    Args:
+        microbatch_size: the size to start with; None is the whole batch.
+        min_size: if a part of so many samples does not fit either, the error leaves ``fit``.
+
+    Raises:
+        TypeError: an argument is no int.
+        ValueError: an argument is less than 1.
+    """
+
+    name = "oom_microbatch"
+
+    def __init__(self, microbatch_size: int | None = None, min_size: int = 1) -> None:
+        owner = type(self).__name__
+        if microbatch_size is not None:
+            check_int(owner, "microbatch_size", microbatch_size, 1)
+        check_int(owner, "min_size", min_size, 1)
+        self.given = microbatch_size
+        self.min_size = min_size
+        self.microbatch_size = microbatch_size
+        """Samples that are trained on at once; None is the whole batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The size that fits."""
+        return {"microbatch_size": self.microbatch_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Starts with it."""
+        self.microbatch_size = state_dict["microbatch_size"]
+
+    def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """A fit starts anew; one that goes on from a checkpoint gets its state after this.
+
+        Raises:
+            ValueError: the run has several processes, or manual optimization.
+        """
+        if stage != "fit":
+            return
+        self.microbatch_size = self.given
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"{type(self).__name__} runs in one process; with several, one out of memory leaves the others waiting"
+            )
+        if not module.automatic_optimization:
+            raise ValueError(f"{type(self).__name__} needs automatic optimization: it runs backward on parts of a batch itself")
+
+    def validate_run(self, trainer: Trainer, module: Module) -> None:
+        """Takes its place around the training of a batch.
+
+        Raises:
+            ValueError: there are several optimizers, or one that evaluates the loss itself.
+        """
+        step = trainer.train_step
+        if len(trainer.optimizers) != 1 or getattr(step, "needs_loss", True):
+            raise ValueError(
+                f"{type(self).__name__} needs one optimizer that is stepped without a closure; {type(module).__name__} has "
+                f"{', '.join(type(optimizer).__name__ for optimizer in trainer.optimizers) or 'none'}"
+            )
+        step.forward_backward = self._around(trainer, module, step, step.forward_backward)
+
+    def _around(self, trainer: Trainer, module: Module, step: Any, whole: Callable[..., Any]) -> Callable[..., Any]:
+        def forward_backward(batch: Any, batch_idx: int, is_last: bool) -> Any:
+            while True:
+                attempt = _Attempt(trainer, module, step)
+                try:
+                    with attempt:
+                        if self.microbatch_size is None:
+                            return whole(batch, batch_idx, is_last)
+                        return _in_parts(trainer, step, batch, batch_idx, is_last, self.microbatch_size)
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    size = _size(trainer, batch)
+                    now = size if self.microbatch_size is None else min(self.microbatch_size, size)
+                    if now // 2 < self.min_size:
+                        raise
+                    self.microbatch_size = now // 2
+                attempt.undo()  # outside of the handler, for its traceback holds the tensors of the failed attempt
+                free_memory()
+                say(trainer, f"out of memory with {now} samples at once in step {trainer.global_step}; now it is {now // 2}")
+
+        return forward_backward
+
+
+_REDUCTION, _BATCH_SIZE = 4, 7  # where Module.log passes them to Metrics.log, after name and value
+
+
+def _reduced(values: Tensor, weights: list[float], reduction: Any) -> Tensor:
+    if reduction in ("sum", "min", "max"):
+        reduced: Tensor = getattr(values, f"a{reduction}" if reduction != "sum" else "sum")(0)
+        return reduced
+    shares = torch.tensor(weights, dtype=values.dtype, device=values.device)
+    return (values * shares / shares.sum()).sum(0)
+
+
+class _Attempt:
+    """What training on a batch changes before it is through, so that it can be undone."""
+
+    def __init__(self, trainer: Trainer, module: Module, step: Any) -> None:
+        self.trainer = trainer
+        self.step = step
+        self.window = step.window, step.samples, step.first, trainer.metrics.batch_size
+        self.random = random_state()
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        # The first batch of a window clears gradients anyway.
+        self.gradients = [None if p.grad is None else p.grad.clone() for p in self.parameters] if step.window else None
+        self.logged: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __enter__(self) -> None:
+        """Values that are logged wait until the batch is through: an attempt that fails must not count."""
+        metrics = self.trainer.metrics
+
+        def log(name: str, value: Any, *options: Any, **more: Any) -> None:
+            # A copy: the step may change a tensor in place.
+            kept = value.detach().clone() if isinstance(value, Tensor) else value
+            self.logged.append(((name, kept, *options), more, metrics.batch_size))
+
+        self.usual = vars(metrics).get("log")
+        metrics.log = log  # type: ignore[method-assign]  # while the attempt lasts
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        metrics = self.trainer.metrics
+        if self.usual is None:
+            del metrics.log
+        else:
+            metrics.log = self.usual  # type: ignore[method-assign]  # a profiler's
+        if kind is None:
+            self._log()
+
+    def _log(self) -> None:
+        """Logs what the parts logged: once for each key, as the whole batch would have."""
+        metrics = self.trainer.metrics
+        size = metrics.batch_size
+        merged: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]] = {}
+        for entry in self.logged:
+            merged.setdefault(entry[0][0], []).append(entry)
+        for entries in merged.values():
+            if len(entries) == 1 or not all(isinstance(entry[0][1], Tensor | int | float) for entry in entries):
+                for arguments, more, batch_size in entries:
+                    metrics.batch_size = batch_size
+                    metrics.log(*arguments, **more)
+                continue
+            (name, _, *options), more, _ = entries[0]
+            own = options[_BATCH_SIZE] if len(options) > _BATCH_SIZE else None
+            weights = [entry[2] if own is None else entry[0][2 + _BATCH_SIZE] for entry in entries]
+            values = torch.stack([torch.as_tensor(entry[0][1]).float() for entry in entries])
+            if own is not None:
+                options[_BATCH_SIZE] = sum(weights)
+            metrics.batch_size = sum(entry[2] for entry in entries)
+            reduction = options[_REDUCTION] if len(options) > _REDUCTION else "mean"
+            metrics.log(name, _reduced(values, weights, reduction), *options, **more)
+        metrics.batch_size = size
+
+    def undo(self) -> None:
+        step = self.step
+        step.window, step.samples, step.first, self.trainer.metrics.batch_size = self.window
+        set_random_state(self.random)
+        for index, parameter in enumerate(self.parameters):
+            parameter.grad = None if self.gradients is None else self.gradients[index]
+
+
+def _in_parts(trainer: Trainer, step: Any, batch: Any, batch_idx: int, is_last: bool, size: int) -> Any:
+    metrics, window = trainer.metrics, step.window
+    total, whole_size = _size(trainer, batch), metrics.batch_size
+    accumulates = step.accumulated > 1
+    if accumulates:
+        step.begin(is_last)
+    outputs: list[Any] = []
+    for start in range(0, total, size):
+        count = min(size, total - start)
+        part = _slice(batch, start, start + count, total)
+        metrics.batch, metrics.batch_size = part, count
+        output = step.training_step(part, batch_idx)
+        if isinstance(output, Mapping) and output.get("loss_weight") is not None:
+            raise ValueError("OOMMicrobatch cannot train on parts of a batch whose training_step returns a 'loss_weight'")
+        if not accumulates:  # otherwise the window weights each part by its samples
+            output = _scaled(output, count / total)
+        result = step.backward_from(output, part, batch_idx)
+        if result is not None:
+            outputs.append((count, result))
+    metrics.batch, metrics.batch_size = batch, whole_size
+    if not outputs:
+        return None
+    step.window = window + 1  # the parts are one batch of the window
+    if "loss" not in outputs[0][1]:
+        return outputs[0][1]  # nobody asks
+    losses = [result["loss"] * (count / total if accumulates else 1.0) for count, result in outputs]
+    return {**outputs[-1][1], "loss": torch.stack(losses).sum()}
+
+
+def _scaled(output: Any, factor: float) -> Any:
+    if isinstance(output, Tensor):
+        return output * factor
+    if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
+        return {**output, "loss": output["loss"] * factor}
+    return output
+
+
+def _size(trainer: Trainer, batch: Any) -> int:
+    try:
+        return batch_size_of(batch)
+    except UnknownBatchSize as error:
+        raise ValueError(f"OOMMicrobatch cannot take a batch apart: {error}") from None
+
+
+def _slice(data: Any, start: int, stop: int, total: int) -> Any:
+    """Samples ``start`` to ``stop`` of a batch; what has no dimension of samples stays whole."""
+    if isinstance(data, Tensor):
+        return data[start:stop] if data.ndim and data.shape[0] == total else data
+    if isinstance(data, Mapping):
+        return type(data)({key: _slice(value, start, stop, total) for key, value in data.items()})  # type: ignore[call-arg]  # dicts take one
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(_slice(value, start, stop, total) for value in data))
+    if isinstance(data, list | tuple):
+        if len(data) == total and not any(isinstance(item, Tensor) and item.ndim and item.shape[0] == total for item in data):
+            return data[start:stop]  # one item for each sample, such as file names
+        return type(data)(_slice(value, start, stop, total) for value in data)
+    return data
