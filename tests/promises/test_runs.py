@@ -128,7 +128,7 @@ def test_promise_33_the_first_ctrl_c_finishes_the_step_closes_the_loggers_and_ra
     assert module.steps_ended == [1, 2, 3]
     assert keeps.status == "interrupted"
     assert capsys.readouterr().err == (
-        "leyden: interrupted: the run stops after this batch; interrupt once more to stop at once\n"
+        "leyden: interrupted: the run stops after this batch; interrupt once more to stop at once [LY008]\n"
     )
 
 
@@ -174,7 +174,7 @@ def test_promise_35_a_module_that_is_all_in_eval_mode_is_trained_and_that_is_sai
 
     Trainer(max_epochs=2, **QUIET).fit(Looks().eval())
     assert set(modes) == {True}
-    assert capsys.readouterr().err == "leyden: Looks was in eval mode; it trains in train mode (module.train())\n"
+    assert capsys.readouterr().err == "leyden: Looks was in eval mode; it trains in train mode (module.train()) [LY005]\n"
 
 
 def test_promise_35_a_frozen_part_stays_in_eval_mode_and_nothing_is_said(capsys):
