@@ -82,6 +82,8 @@ def test_other_ranks_say_nothing_but_what_each_says_for_itself(capsys):
 
 
 def test_an_unknown_id_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match=r"^silence\('LY0066'\): there is no such message; did you mean 'LY006'\? Ids: 'LY001', "):
+    with pytest.raises(
+        ValueError, match=r"^silence\('LY0066'\): there is no such message; did you mean 'LY006'\? Ids: 'LY001', "
+    ):
         silence("LY0066")
     silence("ACME01")  # a stranger's plug-in may have messages too

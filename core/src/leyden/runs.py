@@ -12,6 +12,7 @@ from leyden.checkpoint.load import restore_callbacks, restore_training, restore_
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
+from leyden.inference_tensors import refuse_parameters
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
@@ -77,6 +78,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     _introduce_to_loggers(trainer, module)
     if checkpoint is not None:
         restore_training(trainer, checkpoint)
+    refuse_parameters(module)
     trainer.finite_watch = choose_watch(trainer, module)
     trainer.train_step = make_step(trainer, module)
     validation = _sanity_check(trainer, module, checkpoint is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leyden import inference_tensors
 from leyden.binding import misspelt_methods
 from leyden.compile import TracedMetrics
 from leyden.data.reading import explain_worker
@@ -38,6 +39,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
         except BaseException as raised:
             error = raised
             explain_worker(raised)
+            inference_tensors.explain(raised, module)
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)
             raise
         finally:
