@@ -16,7 +16,7 @@ SOURCES := $(wildcard */src plugins/*/src)
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test lint format bench catalog clean help
+.PHONY: train test lint format bench catalog messages clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -52,6 +52,9 @@ bench: $(BENCH_VENV)/installed
 
 catalog:
 	$(PYTHON) tools/make_catalog.py
+
+messages:
+	$(PYTHON) tools/make_messages.py
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV)

@@ -459,7 +459,7 @@ def test_without_module_and_path_a_test_uses_the_best_checkpoint_and_says_so(cap
     trainer.test(verbose=False)
     assert torch.equal(trainer.module.layer.weight, saved["layer.weight"])
     assert capsys.readouterr().err == (
-        "leyden: test was given no model and no ckpt_path: it uses the best checkpoint of the last fit\n"
+        "leyden: test was given no model and no ckpt_path: it uses the best checkpoint of the last fit [LY007]\n"
     )
 
 

@@ -146,7 +146,7 @@ def test_without_strict_the_difference_is_said_and_returned(trained, capsys):
     found = load_weights(More(), "run.ckpt", strict=False)
     assert (found.missing, found.unexpected) == (["extra.weight"], [])
     assert capsys.readouterr().err == (
-        "leyden: 'run.ckpt' and More differ, which strict=False lets pass:\n  missing in the file: extra.weight\n"
+        "leyden: 'run.ckpt' and More differ, which strict=False lets pass:\n  missing in the file: extra.weight [LY013]\n"
     )
 
 

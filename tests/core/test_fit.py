@@ -109,7 +109,9 @@ def test_neither_max_epochs_nor_max_steps_is_a_thousand_epochs_and_says_so(capsy
 
     trainer, _ = fit(callbacks=[Stops()], max_epochs=None)
     assert trainer.max_epochs == 1000
-    assert capsys.readouterr().err == "leyden: neither max_epochs nor max_steps is given: training stops after 1000 epochs\n"
+    assert (
+        capsys.readouterr().err == "leyden: neither max_epochs nor max_steps is given: training stops after 1000 epochs [LY006]\n"
+    )
 
 
 @pytest.mark.parametrize("max_time", ["00:00:00:00", timedelta(), {"seconds": 0}], ids=["str", "timedelta", "dict"])

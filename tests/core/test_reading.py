@@ -186,12 +186,12 @@ def test_a_stalled_worker_is_announced_with_the_batch_and_the_process(monkeypatc
     said = []
     file = tmp_path / "go"
 
-    def announce(text):
+    def notify(message_id, text, *, every_rank):
         said.append(text)
         file.touch()
 
     monkeypatch.setattr(leyden.data.reading, "STALL_SECONDS", 0.05)
-    monkeypatch.setattr(leyden.data.reading, "announce", announce)
+    monkeypatch.setattr(leyden.data.reading, "notify", notify)
     module = Counts()
     fit(DataLoader(Slow(file), batch_size=2, num_workers=1), module)
     assert module.trained == 4

@@ -128,7 +128,7 @@ def test_promise_33_the_first_ctrl_c_finishes_the_step_closes_the_loggers_and_ra
     assert module.steps_ended == [1, 2, 3]
     assert keeps.status == "interrupted"
     assert capsys.readouterr().err == (
-        "leyden: interrupted: the run stops after this batch; interrupt once more to stop at once\n"
+        "leyden: interrupted: the run stops after this batch; interrupt once more to stop at once [LY008]\n"
     )
 
 
@@ -174,7 +174,7 @@ def test_promise_35_a_module_that_is_all_in_eval_mode_is_trained_and_that_is_sai
 
     Trainer(max_epochs=2, **QUIET).fit(Looks().eval())
     assert set(modes) == {True}
-    assert capsys.readouterr().err == "leyden: Looks was in eval mode; it trains in train mode (module.train())\n"
+    assert capsys.readouterr().err == "leyden: Looks was in eval mode; it trains in train mode (module.train()) [LY005]\n"
 
 
 def test_promise_35_a_frozen_part_stays_in_eval_mode_and_nothing_is_said(capsys):
@@ -438,3 +438,64 @@ def test_promise_64_what_validation_inside_fit_keeps_can_be_trained_on():
     trainer.fit(module)
     assert not module.mean.is_inference()
     assert trainer.global_step == 8
+
+
+# ---- 64: tensors kept from evaluations ----
+
+WAY_OUT = (
+    "keep value.clone() made after the run, set it anew from .tolist() or numpy, or pass Trainer(inference_mode=False), which "
+    "evaluates under torch.no_grad"
+)
+
+
+class KeepsCentres(TinyModule):
+    """Keeps what an evaluation made, and trains with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.centres = []
+
+    def validation_step(self, batch, batch_idx):
+        self.centres.append(self(batch[0]).mean(dim=0))
+
+    def predict_step(self, batch, batch_idx):
+        return self.validation_step(batch, batch_idx)
+
+    test_step = validation_step
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss + (self(batch[0]) * self.centres[0]).sum() if self.centres else loss
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_promise_64_a_tensor_kept_from_an_evaluation_is_said_to_be_what_training_cannot_use(stage):
+    module = KeepsCentres()
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **QUIET}
+    getattr(Trainer(**options), stage)(module, **({} if stage == "predict" else {"verbose": False}))
+    with pytest.raises(RuntimeError) as caught:
+        Trainer(**options).fit(module)
+    assert caught.value.__notes__ == [
+        "a tensor that validate(), test() or predict() made under torch.inference_mode was used in training: KeepsCentres keeps "
+        f"such tensors as 'centres'; {WAY_OUT}"
+    ]
+    module.centres = [centre.clone() for centre in module.centres]
+    Trainer(**options).fit(module)  # the ways out lead out
+    module.centres = []
+    getattr(Trainer(**options, inference_mode=False), stage)(module, **({} if stage == "predict" else {"verbose": False}))
+    Trainer(**options).fit(module)
+
+
+def test_promise_64_a_buffer_made_in_an_evaluation_is_refused_before_training():
+    class Sets(TinyModule):
+        def test_step(self, batch, batch_idx):
+            self.register_buffer("mean", batch[0].mean(dim=0))
+
+    module = Sets()
+    Trainer(**QUIET).test(module, verbose=False)
+    with pytest.raises(RuntimeError) as caught:
+        Trainer(max_epochs=1, **QUIET).fit(module)
+    assert str(caught.value) == (
+        "the buffer 'mean' of Sets was made in validate(), test() or predict(), under torch.inference_mode, and cannot be "
+        f"trained with; {WAY_OUT}"
+    )

@@ -14,7 +14,7 @@ from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
 from leyden.limits import at, every
 from leyden.logger import Logger
-from leyden.messages import LeydenWarning
+from leyden.messages import LeydenWarning, silence
 from leyden.metrics.history import History
 from leyden.module import Module
 from leyden.plugins import PluginError, PluginWarning
@@ -54,4 +54,5 @@ __all__ = [
     "hookimpl",
     "load_weights",
     "seed_everything",
+    "silence",
 ]

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias, cast
 
 from leyden.hookspecs import Hooks
-from leyden.messages import LeydenWarning, listed, nearest
+from leyden.messages import LeydenWarning, listed, nearest, warn
 
 Hook: TypeAlias = Callable[..., Any]
 
@@ -175,11 +175,10 @@ def _refuse_misspelt(participant: Participant, attribute: str, hook: str, *, mar
         raise HookError(
             f"{who} is never called: {hook} is a method of modules and data modules, not a hook of a {participant.role}"
         )
-    warnings.warn(
+    warn(
+        "LY001",
         f"{who} looks like a hook but leyden never calls it: there is no hook {hook!r}; "
         f"a name that does not start with 'on_' silences this",
-        LeydenWarning,
-        stacklevel=2,
     )
 
 

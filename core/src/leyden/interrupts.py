@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import announce
+from leyden.messages import notify
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -33,7 +33,7 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
         if trainer.interrupt_requested:
             raise KeyboardInterrupt
         trainer.interrupt_requested = True
-        announce("interrupted: the run stops after this batch; interrupt once more to stop at once")
+        notify("LY008", "interrupted: the run stops after this batch; interrupt once more to stop at once")
 
     signal.signal(signal.SIGINT, handler)
     try:

@@ -3,12 +3,73 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
+
+from leyden.message_ids import IDS
+
+SILENCE_VARIABLE = "LEYDEN_SILENCE"
 
 
 class LeydenWarning(UserWarning):
-    """Something a user should know that stops nothing."""
+    """Something a user should know that stops nothing; each message's own subclass is named by its id."""
+
+
+class _Voice:
+    """What of leyden's messages this process says."""
+
+    def __init__(self) -> None:
+        self.rank = 0
+        self.silenced: set[str] = set()
+        self.said: set[tuple[str, str]] = set()
+        """The notices of the running run."""
+        self.categories: dict[tuple[str, type[LeydenWarning]], type[LeydenWarning]] = {}
+
+    def says(self, message_id: str, every_rank: bool) -> bool:
+        from_environment = os.environ.get(SILENCE_VARIABLE, "").replace(" ", "").split(",")
+        return (every_rank or self.rank == 0) and message_id not in self.silenced and message_id not in from_environment
+
+
+_voice = _Voice()
+
+
+def silence(*message_ids: str) -> None:
+    """Has messages with these ids no longer said in this process, as ``LEYDEN_SILENCE=LY003,LY006`` does from outside.
+
+    Ids are in brackets behind what is said, and the names of warnings' categories; ``docs/messages.md`` lists them.
+
+    Raises:
+        ValueError: core has no message of such an id.
+    """
+    for message_id in message_ids:
+        if message_id not in IDS and (message_id.startswith("LY0") or not message_id[-1:].isdigit()):
+            raise ValueError(f"silence({message_id!r}): there is no such message{alternatives(message_id, IDS, 'ids')}")
+    _voice.silenced.update(message_ids)
+
+
+def new_run(rank: int) -> None:
+    """A run begins in this process: notices are said again, and on rank 0 only."""
+    _voice.rank = rank
+    _voice.said.clear()
+
+
+def warn(message_id: str, text: str, kind: type[LeydenWarning] = LeydenWarning, *, stacklevel: int = 2) -> None:
+    """Warns of something on rank 0, unless its id is silenced.
+
+    Args:
+        message_id: from the table of ids of the package that warns.
+        text: what to say.
+        kind: the category, of which a subclass named by the id is used.
+        stacklevel: as for ``warnings.warn``.
+    """
+    if not _voice.says(message_id, every_rank=False):
+        return
+    key = message_id, kind
+    if key not in _voice.categories:
+        _voice.categories[key] = type(message_id, (kind,), {"__doc__": IDS.get(message_id), "__module__": kind.__module__})
+    warnings.warn(text, _voice.categories[key], stacklevel=stacklevel + 1)
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -50,8 +111,22 @@ def add_note(exception: BaseException, note: str) -> None:
 
 
 def announce(text: str) -> None:
-    """Says ``text`` on standard error, where progress goes; never where a program's output is read."""
+    """Says what somebody asked for on standard error, where progress goes; never where a program's output is read."""
     print(f"leyden: {text}", file=sys.stderr, flush=True)
+
+
+def notify(message_id: str, text: str, *, every_rank: bool = False) -> None:
+    """Says something unasked on standard error, once a run, on rank 0, unless its id is silenced.
+
+    Args:
+        message_id: from the table of ids of the package that says it.
+        text: what to say.
+        every_rank: whether each rank says it for itself.
+    """
+    if (message_id, text) in _voice.said or not _voice.says(message_id, every_rank):
+        return
+    _voice.said.add((message_id, text))
+    announce(f"{text} [{message_id}]" if not _voice.rank else f"rank {_voice.rank}: {text} [{message_id}]")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

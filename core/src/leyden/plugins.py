@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from leyden.binding import HookError, check_implementations
 from leyden.component import Component
-from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown
+from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown, warn
 
 C = TypeVar("C", bound=Component)
 
@@ -258,7 +257,7 @@ def load_all(base: type[C]) -> Iterable[tuple[Plugin, Any]]:
         try:
             yield plugin, plugin.load()
         except PluginError as error:
-            warnings.warn(f"{error}; it is left out", PluginWarning, stacklevel=2)
+            warn("LY011", f"{error}; it is left out", PluginWarning)
 
 
 def hook_plugins() -> list[tuple[Plugin, Any]]:
@@ -283,7 +282,7 @@ def hook_plugins() -> list[tuple[Plugin, Any]]:
             if not answers:
                 raise PluginError(f"{where} answers no hook: {plugin.value!r} is {shown(loaded)}")
         except PluginError as error:
-            warnings.warn(f"{error}; it is left out", PluginWarning, stacklevel=2)
+            warn("LY011", f"{error}; it is left out", PluginWarning)
             continue
         if not any(loaded is other for _, other in found):  # one object under two names takes part once
             found.append((plugin, loaded))

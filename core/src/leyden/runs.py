@@ -12,6 +12,7 @@ from leyden.checkpoint.load import restore_callbacks, restore_training, restore_
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
+from leyden.inference_tensors import refuse_parameters
 from leyden.interrupts import deferred_interrupt
 from leyden.loops.closure_step import ClosureStep
 from leyden.loops.evaluate import EvaluateLoop
@@ -20,7 +21,7 @@ from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
 from leyden.loops.several_step import TurnsStep
-from leyden.messages import announce
+from leyden.messages import notify
 from leyden.metrics.history import History
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
@@ -77,6 +78,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     _introduce_to_loggers(trainer, module)
     if checkpoint is not None:
         restore_training(trainer, checkpoint)
+    refuse_parameters(module)
     trainer.finite_watch = choose_watch(trainer, module)
     trainer.train_step = make_step(trainer, module)
     validation = _sanity_check(trainer, module, checkpoint is not None)
@@ -94,7 +96,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
 def _set_train_mode(module: Module) -> None:
     """Sets train mode if every part of the module is in eval mode; parts that the user set to eval mode stay so."""
     if not any(child.training for child in module.modules()):
-        announce(f"{type(module).__name__} was in eval mode; it trains in train mode (module.train())")
+        notify("LY005", f"{type(module).__name__} was in eval mode; it trains in train mode (module.train())")
         module.train()
 
 
@@ -142,7 +144,7 @@ def _default_limits(trainer: Trainer) -> None:
         trainer.max_epochs = -1
         if trainer.max_steps == -1 and trainer.max_time is None:
             trainer.max_epochs = _DEFAULT_EPOCHS
-            announce(f"neither max_epochs nor max_steps is given: training stops after {_DEFAULT_EPOCHS} epochs")
+            notify("LY006", f"neither max_epochs nor max_steps is given: training stops after {_DEFAULT_EPOCHS} epochs")
 
 
 def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dict[str, Any] | None:

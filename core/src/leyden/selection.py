@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
 from leyden.limits import mark, schedule
 from leyden.logger import Logger
-from leyden.messages import announce, listed, shown
+from leyden.messages import listed, notify, shown, warn
 from leyden.plugins import PluginWarning, load_all, names, resolve
 from leyden.strategy import Strategy
 
@@ -43,7 +42,8 @@ def _available_accelerators() -> Iterator[type[Accelerator]]:
         try:
             there = loaded.is_available()
         except Exception as error:
-            warnings.warn(
+            warn(
+                "LY012",
                 f"plug-in {plugin.name!r} ({plugin.group}) of {plugin.distribution} {plugin.version} cannot say whether its "
                 f"device is there: {type(error).__name__}: {error}; it is left out",
                 PluginWarning,
@@ -68,7 +68,9 @@ def choose_environment(choice: Any) -> ClusterEnvironment:
     for plugin, loaded in registered:
         problem = loaded.problem()
         if problem:
-            announce(f"environment {plugin.name!r} is not used: {problem}; environment={plugin.name!r} makes this an error")
+            notify(
+                "LY014", f"environment {plugin.name!r} is not used: {problem}; environment={plugin.name!r} makes this an error"
+            )
     found = [(loaded.priority, plugin.name, loaded) for plugin, loaded in registered if loaded.detect()]
     best = max((priority for priority, _, _ in found), default=0)
     chosen = [(name, loaded) for priority, name, loaded in found if priority == best]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leyden import inference_tensors
 from leyden.binding import misspelt_methods
 from leyden.compile import TracedMetrics
 from leyden.data.reading import explain_worker
 from leyden.data.stages import end_workers
 from leyden.datamodule import DataModule
-from leyden.messages import LeydenWarning, add_note
+from leyden.messages import add_note, new_run, warn
 from leyden.metrics.store import Metrics
 from leyden.module import Module
 from leyden.selection import choose_callbacks
@@ -39,6 +39,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
         except BaseException as raised:
             error = raised
             explain_worker(raised)
+            inference_tensors.explain(raised, module)
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)
             raise
         finally:
@@ -50,6 +51,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
 
 def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule | None) -> None:
     trainer.reset()
+    new_run(trainer.strategy.rank)
     trainer.stage, trainer.running, trainer.accepts_logs = stage, True, not trainer.barebones
     trainer.module, trainer.datamodule = module, datamodule
     module.trainer = trainer
@@ -63,7 +65,7 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
         trainer.bus.register(module, role="module")
         for obj, base in ((module, Module), (datamodule, DataModule)):
             for sentence in misspelt_methods(obj, base) if obj is not None else ():
-                warnings.warn(sentence, LeydenWarning, stacklevel=2)
+                warn("LY002", sentence)
         own = choose_callbacks(module.configure_callbacks(), argument=f"{type(module).__name__}.configure_callbacks()")
         if own:
             kept = [callback for callback in trainer.callbacks if not any(type(callback) is type(other) for other in own)]

@@ -23,7 +23,7 @@ from leyden.interrupts import in_notebook
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.step import TrainStep
-from leyden.messages import announce, nearest, shown, table
+from leyden.messages import nearest, notify, shown, table
 from leyden.metrics.history import History
 from leyden.metrics.store import Metrics
 from leyden.module import Module, is_overridden
@@ -701,7 +701,7 @@ class Trainer(Settings, RunState):
             model = self.module
             datamodule = datamodule if datamodule is not None or dataloaders is not None else self.datamodule
             if ckpt_path is None and self.known_checkpoint("best"):
-                announce(f"{stage} was given no model and no ckpt_path: it uses the best checkpoint of the last fit")
+                notify("LY007", f"{stage} was given no model and no ckpt_path: it uses the best checkpoint of the last fit")
                 ckpt_path = "best"
         _check_module(model, stage)
         _check_weights_only(weights_only)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from leyden.messages import LeydenWarning
+from leyden.messages import warn
 
 from leyden_loggers.hparams_file import write_atomically
 from leyden_loggers.run_directory import refusing
@@ -44,11 +43,10 @@ class MetricsFile:
             OSError: they cannot be written, or not all; then none is. The message has the path.
         """
         if self._exists and not self.path.exists():
-            warnings.warn(
+            warn(
+                "LYL01",
                 f"{str(self.path)!r} was deleted while the run wrote to it; it was made again and has only what is logged "
                 f"from now on",
-                LeydenWarning,
-                stacklevel=2,
             )
             self._exists = False
         columns = list(dict.fromkeys([*self.columns, *(key for row in rows for key in row)]))
@@ -124,10 +122,8 @@ class MetricsFile:
             end = file.read().rfind(b"\n") + 1
             file.truncate(end)
         # Kept, its last number might lack digits.
-        warnings.warn(
-            f"{str(self.path)!r} ended in the middle of a row, as after a kill or on a full disk; that row was taken out",
-            LeydenWarning,
-            stacklevel=2,
+        warn(
+            "LYL02", f"{str(self.path)!r} ended in the middle of a row, as after a kill or on a full disk; that row was taken out"
         )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from leyden.messages import LeydenWarning
+from leyden.messages import warn
 
 from leyden_loggers.hparams_file import plain, to_yaml, write_atomically
 
@@ -76,11 +75,10 @@ class RunDirectory:
                 self._place.mkdir(parents=True, exist_ok=True)
             self._times_made += 1
             if deleted:
-                warnings.warn(
+                warn(
+                    "LYL03",
                     f"the run's directory {str(path)!r} was deleted while the run wrote to it; it was made again and has "
                     f"only what is logged from now on",
-                    LeydenWarning,
-                    stacklevel=2,
                 )
                 if self._hparams:
                     self._write_hparams()

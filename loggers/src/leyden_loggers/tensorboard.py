@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leyden import Precision
-from leyden.messages import LeydenWarning, add_note, did_you_mean, listed, shown
+from leyden.messages import add_note, did_you_mean, listed, shown, warn
 
 from leyden_loggers.graph import draw
 from leyden_loggers.hparams_file import plain
@@ -203,10 +202,8 @@ class TensorBoardLogger(LocalLogger):
         example = module.example_input_array
         if example is None:
             name = type(module).__name__
-            warnings.warn(
-                f"log_graph=True draws nothing: {name}.example_input_array is None; set it to an input of {name}.forward",
-                LeydenWarning,
-                stacklevel=2,
+            warn(
+                "LYL04", f"log_graph=True draws nothing: {name}.example_input_array is None; set it to an input of {name}.forward"
             )
             return
         precision = self._trainer.precision if self._trainer is not None else Precision()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed as dist
 from leyden import Module, Strategy, hookimpl
-from leyden.messages import announce, listed, nearest
+from leyden.messages import listed, nearest, notify
 from torch import Tensor
 from torch.distributed import Store
 
@@ -131,7 +130,9 @@ class ProcessesStrategy(Strategy):
                 if external
                 else f"launcher {self.launcher!r}"
             )
-            announce(f"{self.world_size} processes with strategy {self.name!r} and backend {self.backend!r}, started by {way}")
+            notify(
+                "LYS01", f"{self.world_size} processes with strategy {self.name!r} and backend {self.backend!r}, started by {way}"
+            )
         result: T = launcher.launch(self, function, args)
         return result
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from leyden.messages import announce, nearest
+from leyden.messages import nearest, notify
 
 _SHOWN = 10  # lines of each kind in a message
 
@@ -205,7 +205,7 @@ def load_state(
             nn.Module.load_state_dict(module, before, strict=False)
         raise RuntimeError(_refusal(module, found, strict, path))
     if found:
-        announce(f"{_source(path)} and {type(module).__name__} differ, which strict=False lets pass:\n{found}")
+        notify("LY013", f"{_source(path)} and {type(module).__name__} differ, which strict=False lets pass:\n{found}")
     missing = set(result.missing_keys)
     found.loaded = [name for name in own if name not in missing]
     return found

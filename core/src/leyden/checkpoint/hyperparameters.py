@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from leyden.checkpoint.allowed import import_path
 from leyden.checkpoint.plain import NotPlain
 from leyden.checkpoint.rebuild import Recipe, to_data
 from leyden.hparams import AttributeDict, HyperparametersMixin
-from leyden.messages import LeydenWarning, listed
+from leyden.messages import listed, warn
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -91,9 +90,8 @@ def _report(owner: HyperparametersMixin, left_out: dict[str, NotPlain]) -> None:
     if not new:
         return
     owner._hparams_reported = (*owner._hparams_reported, *new)
-    warnings.warn(
+    warn(
+        "LY010",
         f"{type(owner).__name__}: hyperparameters {listed(new)} are not plain data and are not in the checkpoint; "
         f"pass them to load_from_checkpoint(), and silence this with save_hyperparameters(ignore=[{listed(new)}])",
-        LeydenWarning,
-        stacklevel=2,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from leyden.messages import add_note, announce
+from leyden.messages import add_note, notify
 
 STALL_SECONDS = 60.0
 """How long a loader's workers may take for a batch before it is said."""
@@ -197,7 +197,9 @@ class _Watch:
                 said = waited
                 workers: list[Any] = getattr(self.reader.iterator, "_workers", [])
                 pids = ", ".join(f"{worker.pid}{'' if worker.is_alive() else ' (dead)'}" for worker in workers)
-                announce(
+                notify(
+                    "LY009",
                     f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}, whose workers are the "
-                    f"processes {pids}; timeout=... on the DataLoader makes this an error"
+                    f"processes {pids}; timeout=... on the DataLoader makes this an error",
+                    every_rank=True,
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
 from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_interval
-from leyden.messages import LeydenWarning
+from leyden.messages import warn
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
 
@@ -189,7 +188,7 @@ class FitLoop:
     def _end_epoch(self) -> None:
         trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
         if not progress.batch:
-            warnings.warn(f"epoch {progress.epoch} trained on no batch", LeydenWarning, stacklevel=2)
+            warn("LY004", f"epoch {progress.epoch} trained on no batch")
         progress.epoch_ended = True
         metrics.enter(TRAIN_EPOCH)
         [results] = metrics.reduce_epoch(TRAIN_BATCH)  # before the hook, so that it finds this epoch's values
@@ -253,11 +252,10 @@ class FitLoop:
     def _warn_of_length(self, given: int) -> None:
         if self.loader.whole != INFINITE and not self.warned_length:
             self.warned_length = True
-            warnings.warn(
+            warn(
+                "LY003",
                 f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {given}; "
                 f"every epoch trains what it gives",
-                LeydenWarning,
-                stacklevel=2,
             )
 
     # ---- validation ----

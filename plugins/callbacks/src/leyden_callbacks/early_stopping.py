@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import torch
-from leyden import Callback, LeydenWarning, hookimpl
+from leyden import Callback, hookimpl
+from leyden.messages import warn
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key, check_number
@@ -173,11 +173,10 @@ class EarlyStopping(Callback):
             self._watched.require(trainer, epoch_over=epoch_over)
         elif not self._warned and self._watched.is_missing(trainer, epoch_over=epoch_over):
             self._warned = True
-            warnings.warn(
+            warn(
+                "LYC02",
                 f"{type(self).__name__}(monitor={self.monitor!r}): nothing logs {self.monitor!r}, so it never stops training; "
                 f"strict=True makes this an error",
-                LeydenWarning,
-                stacklevel=2,
             )
 
     # ---- deciding ----

@@ -98,6 +98,7 @@ def _try_precision(plugin: Plugin) -> str:
 def _trainer(directory: str, **parts: Any) -> leyden.Trainer:
     chosen: dict[str, Any] = {"accelerator": "cpu", "logger": False, **parts}
     return leyden.Trainer(
+        nan_policy="off",  # what is not finite is said below
         devices=1,
         max_steps=STEPS,
         log_every_n_steps=1,

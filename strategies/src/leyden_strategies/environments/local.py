@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from leyden_strategies.environments.variables import VariablesEnvironment
 from leyden_strategies.launchers.board import RUN_DIRECTORY
 

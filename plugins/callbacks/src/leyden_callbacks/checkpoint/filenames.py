@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import string
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from leyden.messages import LeydenWarning, did_you_mean, listed
+from leyden.messages import did_you_mean, listed, warn
 
 DEFAULT_TEMPLATE = "{epoch}-{step}"
 
@@ -42,11 +41,10 @@ def format_name(template: str, values: Mapping[str, Any], *, insert_names: bool 
         if field is None:
             continue
         if field not in values:
-            warnings.warn(
+            warn(
+                "LYC01",
                 f"the checkpoint name {template!r} asks for {field!r}, which was not logged{did_you_mean(field, values) or '.'} "
                 f"It is written as 0. Logged: {listed(values)}",
-                LeydenWarning,
-                stacklevel=2,
             )
         parts.append(f"{field}=" if insert_names else "")
         parts.append(_formatted(template, field, values.get(field, 0), spec or ""))

@@ -1,0 +1,20 @@
+"""Every message that core says unasked, by its id; ``docs/messages.md`` is made of this and of the plug-ins' own tables."""
+
+from __future__ import annotations
+
+IDS: dict[str, str] = {
+    "LY001": "A method looks like a hook and is never called, for there is no such hook.",
+    "LY002": "A method of a module or a data module is almost one that leyden calls, and is never called.",
+    "LY003": "A training loader gives fewer batches than it says it has.",
+    "LY004": "An epoch trained on no batch.",
+    "LY005": "A module that was in eval mode is trained in train mode.",
+    "LY006": "Neither max_epochs nor max_steps is given, so that the default limit holds.",
+    "LY007": "An evaluation was given neither a module nor a checkpoint, and uses the best checkpoint of the last fit.",
+    "LY008": "Ctrl-C was pressed; the run stops after the running batch.",
+    "LY009": "A run waits for a loader's workers.",
+    "LY010": "Hyperparameters that are not plain data are not in a checkpoint.",
+    "LY011": "A plug-in is broken and left out.",
+    "LY012": "A plug-in cannot say whether its device is on this machine, and is left out.",
+    "LY013": "Weights that were loaded and a module differ, which strict=False lets pass.",
+    "LY014": "A cluster environment is there and cannot be used.",
+}

@@ -1,0 +1,10 @@
+"""Every message that the loggers say unasked, by its id."""
+
+from __future__ import annotations
+
+IDS: dict[str, str] = {
+    "LYL01": "The file of a run's values was deleted while the run wrote to it, and was made again.",
+    "LYL02": "The file of a run's values ended in the middle of a row, which was taken out.",
+    "LYL03": "A run's directory was deleted while the run wrote to it, and was made again.",
+    "LYL04": "No graph is drawn, for the module has no example input.",
+}

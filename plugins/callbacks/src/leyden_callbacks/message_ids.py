@@ -1,0 +1,8 @@
+"""Every message that the callbacks say unasked, by its id."""
+
+from __future__ import annotations
+
+IDS: dict[str, str] = {
+    "LYC01": "The name of a checkpoint asks for a value that was not logged.",
+    "LYC02": "Early stopping monitors a value that nothing logs.",
+}
