@@ -114,7 +114,7 @@ class EvaluateLoop:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
                 if trainer.interrupt_requested:
-                    raise KeyboardInterrupt
+                    trainer.stop_for_signal()
                 metrics.batch = None
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
