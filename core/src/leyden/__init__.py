@@ -7,6 +7,7 @@ from leyden.checkpoint.choose import load_weights
 from leyden.checkpoint_io import CheckpointIO
 from leyden.component import Component
 from leyden.data.combined import CombinedLoader
+from leyden.data.split import refuse_overlap, split
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
 from leyden.finite import NonFiniteError
@@ -55,6 +56,8 @@ __all__ = [
     "every",
     "hookimpl",
     "load_weights",
+    "refuse_overlap",
     "seed_everything",
     "silence",
+    "split",
 ]

@@ -16,6 +16,7 @@ IDS: dict[str, str] = {
     "LY011": "A plug-in is broken and left out.",
     "LY012": "A plug-in cannot say whether its device is on this machine, and is left out.",
     "LY013": "Weights that were loaded and a module differ, which strict=False lets pass.",
+    "LY015": "The workers of a loader each give the same samples.",
     "LY014": "A cluster environment is there and cannot be used.",
     "LY015": "auto_resume says whether it found a checkpoint, and which.",
     "LY016": "The newest checkpoint is broken; an older one is used.",

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from leyden.data.duplicates import duplicate_check
 from leyden.messages import add_note, notify
 
 STALL_SECONDS = 60.0
@@ -43,6 +44,7 @@ class Reader:
         self.persistent = isinstance(iterable, DataLoader) and iterable.persistent_workers
         self.iterator = iter(iterable)
         self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
+        self.duplicates = duplicate_check(iterable, where)
         self.transfer = None
         try:
             while self.number < done and self.read() is not _END:
@@ -72,6 +74,8 @@ class Reader:
             if self.watch is not None:
                 self.watch.since = None
         self.number += 1
+        if self.duplicates is not None and not self.duplicates.wants(batch):
+            self.duplicates = None
         return batch if self.transfer is None else self.transfer(batch, self.dataloader_idx)
 
     def ended(self, stop: StopIteration) -> None:
