@@ -44,8 +44,8 @@ def fit(dataset, workers=2, **options):
 def message(name, workers):
     return (
         f"the {workers} workers of train_dataloaders give the same samples, so each is read {workers} times an epoch: {name} "
-        f"does not look at its worker; in {name}.__iter__, give worker torch.utils.data.get_worker_info().id every num_workers-th "
-        f"sample, or pass num_workers=1"
+        f"does not look at its worker; in {name}.__iter__, give worker torch.utils.data.get_worker_info().id every "
+        f"num_workers-th sample, or pass num_workers=1"
     )
 
 
