@@ -55,7 +55,7 @@ def test_a_stream_that_does_not_look_at_its_worker_is_named_once(dataset, worker
     with pytest.warns(LeydenWarning) as caught:
         trainer = fit(dataset, workers)
     said = [(str(w.message), w.category.__name__) for w in caught if issubclass(w.category, LeydenWarning)]
-    assert said == [(message(type(dataset).__name__, workers), "LY015")]
+    assert said == [(message(type(dataset).__name__, workers), "LY030")]
     assert trainer.global_step == 2 * workers * 4
 
 

@@ -16,10 +16,10 @@ IDS: dict[str, str] = {
     "LY011": "A plug-in is broken and left out.",
     "LY012": "A plug-in cannot say whether its device is on this machine, and is left out.",
     "LY013": "Weights that were loaded and a module differ, which strict=False lets pass.",
-    "LY015": "The workers of a loader each give the same samples.",
     "LY014": "A cluster environment is there and cannot be used.",
     "LY015": "auto_resume says whether it found a checkpoint, and which.",
     "LY016": "The newest checkpoint is broken; an older one is used.",
     "LY017": "A signal ended the run; where its state was saved, or why it was not.",
     "LY018": "A file is a whole checkpoint, but not the one that the list of its directory says.",
+    "LY030": "The workers of a loader each give the same samples.",
 }

@@ -43,7 +43,7 @@ class DuplicateCheck:
         if len(set(first)) == 1 == len(set(second)) and first[0] != second[0]:
             name = type(self.dataset).__name__
             warn(
-                "LY015",
+                "LY030",
                 f"the {self.workers} workers of {self.where} give the same samples, so each is read {self.workers} times an "
                 f"epoch: {name} does not look at its worker; in {name}.__iter__, give worker "
                 f"torch.utils.data.get_worker_info().id every num_workers-th sample, or pass num_workers=1",
