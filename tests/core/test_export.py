@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import leyden
@@ -261,3 +263,13 @@ def test_an_unknown_torchscript_method_is_refused():
     assert str(caught.value) == (
         "TinyModule.to_torchscript(method='scripts'): expected 'script', 'trace'; did you mean 'script'?"
     )
+
+
+def test_torch_logs_nothing_of_its_own_while_it_exports(needs_onnx, tmp_path):
+    """In a process of its own: torch says such things once, when it is first used."""
+    script = (
+        "import torch\nfrom leyden.testing import TinyModule\n"
+        f"TinyModule().to_onnx({str(tmp_path / 'a.onnx')!r}, torch.zeros(2, 8))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import time
 
 import pytest
-from leyden import Logger, Trainer
+from leyden import History, Logger, Trainer
 from leyden.testing import TinyModule
 
 pytestmark = pytest.mark.usefixtures("core_alone")
@@ -192,3 +193,16 @@ def test_samples_that_nobody_counted_are_none():
         TinyModule(), list(TinyModule().train_dataloader())
     )
     assert {record.samples for record in history.records} == {None}
+
+
+def test_a_sparkline_is_a_curve_as_text():
+    history = History()
+    for step in range(80):
+        history.add(step, 0, {"loss": 80.0 - step, **({"acc": 0.5} if step == 3 else {}), "odd": math.nan if step < 8 else step})
+    assert history.sparkline(width=8) == ("loss  █▇▆▅▄▃▂▁  80 to 1\nodd   ·▁▂▃▅▆▇█  nan to 79\nacc   ▁         0.5 to 0.5")
+    assert history.sparkline(["acc"]) == f"acc  ▁{' ' * 39}  0.5 to 0.5"
+    assert History().sparkline() == ""
+    with pytest.raises(ValueError, match=r"History.sparkline\(width=0\): expected at least 1"):
+        history.sparkline(width=0)
+    with pytest.raises(KeyError):
+        history.sparkline(["los"])

@@ -8,9 +8,9 @@ import leyden as ly
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from leyden.testing import run_ranks
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 ROUNDING = 1e-6
 
@@ -48,8 +48,6 @@ def batches(count, samples=2, seed=0):
 
 def weights(module):
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).tolist()
-
-
 
 
 def plainly(data_of_ranks, steps_of=1, module=Line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def to_onnx(module: Module, file_path: PathLike | None, input_sample: Any, optio
         )
     path = _destination(module, "to_onnx", file_path)
     args, kwargs = _inputs(module, "to_onnx", "input_sample", input_sample)
-    with _as_for_inference(module), warnings.catch_warnings():
+    with _as_for_inference(module), _without_word_of_torchvision(), warnings.catch_warnings():
         # torch 2.13 warns about its own use of its own functions.
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
         return torch.onnx.export(module, args, path, kwargs=kwargs or None, **{"verbose": False, **options})
@@ -69,6 +70,21 @@ def to_torch_export(
         if path is not None:
             torch.export.save(program, path)
     return program
+
+
+@contextmanager
+def _without_word_of_torchvision() -> Iterator[None]:
+    """Inside, torch does not log that torchvision is missing, which it does for each operator of it that nobody uses here."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def lets_pass(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger.addFilter(lets_pass)
+    try:
+        yield
+    finally:
+        logger.removeFilter(lets_pass)
 
 
 class _NoTrainer:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from leyden.messages import alternatives, listed
@@ -127,9 +129,42 @@ class History:
             ax.legend()
         return ax
 
+    def sparkline(self, keys: Sequence[str] | None = None, width: int = 40) -> str:
+        """The curves as text, a line for each key: ``train_loss  █▆▄▃▂▂▁  0.693 to 0.181``.
+
+        Args:
+            keys: which; all if not given.
+            width: characters of a curve at most; each is the mean of the values it stands for, ``·`` where one is not finite.
+
+        Raises:
+            KeyError: one of the keys was never logged.
+            ValueError: the width is less than 1.
+        """
+        if width < 1:
+            raise ValueError(f"History.sparkline(width={width!r}): expected at least 1")
+        chosen = list(keys) if keys is not None else self.keys()
+        column = max(map(len, chosen), default=0)
+        rows = [(key, self[key]) for key in chosen]
+        return "\n".join(f"{k:<{column}}  {_bars(v, width):<{width}}  {v[0]:.3g} to {v[-1]:.3g}" for k, v in rows)
+
     def _check(self, key: str) -> None:
         if key not in self:
             raise KeyError(f"{key!r} was not logged{alternatives(key, self.keys(), 'logged')}")
 
     def __repr__(self) -> str:
         return f"History({len(self.records)} records of {listed(self.keys())})"
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def _bars(values: list[float], width: int) -> str:
+    width = min(width, len(values))
+    edges = [index * len(values) // width for index in range(width + 1)]
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, span = min(finite, default=0.0), max(finite, default=0.0) - min(finite, default=0.0)
+    # Rounded, not cut: the middle of the range is the middle bar, and a curve without a range lies at the bottom.
+    return "".join(
+        "·" if not math.isfinite(mean) else _BARS[round((mean - low) / span * (len(_BARS) - 1)) if span else 0] for mean in means
+    )
