@@ -271,7 +271,7 @@ def test_a_fit_that_continues_from_a_checkpoint_leaves_the_log_of_a_run_that_was
     assert scalars(cut.log_dir) == scalars(whole.log_dir)
 
 
-@pytest.mark.parametrize("when", ["on_validation_start", "on_validation_end", "on_train_epoch_end"])
+@pytest.mark.parametrize("when", ["on_validation_end", "on_train_epoch_end"])
 def test_no_row_comes_twice_when_the_checkpoint_lies_between_a_step_and_its_last_row(when, tmp_path):
     def save(self, trainer, module, *args):
         if trainer.global_step == 4 and not trainer.sanity_checking:
