@@ -270,7 +270,7 @@ def load_weights(
     map_location: Any = None,
     optimizers: Optimizer | Sequence[Optimizer] = (),
 ) -> Difference:
-    """Loads weights of a checkpoint, all or some, into any module; of leyden, of Lightning, or a plain state dict's file.
+    """Loads weights of a checkpoint of leyden or of Lightning, all or some, into any module.
 
     Args:
         module: takes the weights.
