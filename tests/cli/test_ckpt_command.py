@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import datetime
 import enum
 import json
 import subprocess
@@ -11,6 +13,7 @@ import types
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from leyden import Module, Trainer
@@ -294,3 +297,33 @@ def test_convert_reads_files_of_lightning_before_1_5(capsys, monkeypatch):
     trainer = Trainer(max_epochs=2, **OPTIONS)
     trainer.fit(TinyModule(lr=0.1), ckpt_path="new.ckpt")
     assert (trainer.current_epoch, trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]) == (2, 8, 0.3)
+
+
+def test_convert_takes_plain_things_without_being_told(capsys):
+    given = {
+        "counts": collections.defaultdict(list, a=[1]),
+        "single": np.float32(1.5),
+        "array": np.arange(3),
+        "moment": datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc),
+        "frozen": frozenset([1]),
+        "range": range(3),
+        "device": torch.device("cpu"),
+        "dtype": torch.float16,
+        "bytes": b"abc",
+    }
+    torch.save(
+        {"state_dict": {"a": nn.Parameter(torch.ones(2)), "s": torch.eye(2).to_sparse()}, "hyper_parameters": given}, "old.ckpt"
+    )
+    assert said(capsys, "convert", "old.ckpt", "new.ckpt")[0] == 0
+
+    class Takes(Module):
+        def __init__(self, **given):
+            super().__init__()
+            self.given = given
+
+    loaded = Takes.load_from_checkpoint("new.ckpt", exclude="*").given
+    array = loaded.pop("array")
+    assert array.dtype == given["array"].dtype
+    assert np.array_equal(array, given.pop("array"))
+    assert loaded == given
+    assert [type(value) for value in loaded.values()] == [type(value) for value in given.values()]

@@ -37,6 +37,7 @@ _HARMLESS: dict[str, Any] = {
     "decimal.Decimal": decimal.Decimal,
     "uuid.UUID": uuid.UUID,
     "builtins.frozenset": frozenset,
+    **{f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, str, tuple)},
     "builtins.range": range,
     "builtins.slice": slice,
     "pathlib.PosixPath": Path,
@@ -145,6 +146,8 @@ def _unpickling(table: Mapping[str, Any]) -> Any:
 
 
 def _of_torch(path: str) -> Any:
+    if path == "torch.serialization._get_layout":
+        return lambda name: _of_torch(name)  # "torch.sparse_coo"
     if path in _PLAIN_NAMES:
         return _PLAIN_NAMES[path]
     module, _, name = path.rpartition(".")
