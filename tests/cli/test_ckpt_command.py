@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import datetime
 import enum
 import json
 import subprocess
@@ -11,6 +13,7 @@ import types
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from leyden import Module, Trainer
@@ -250,3 +253,77 @@ def test_convert_never_calls_what_is_allowed(capsys):
     assert said(capsys, "convert", "odd.ckpt", "new.ckpt", "--allow", "subprocess.call")[0] == 0
     assert not Path("attacked").exists()
     assert torch.load("new.ckpt", weights_only=True)["hyper_parameters"] == {"x": [["touch", "attacked"]]}
+
+
+def test_convert_reads_files_of_lightning_before_1_5(capsys, monkeypatch):
+    # As 1.0 to 1.4 wrote them: callbacks under their classes, hyperparameters in a dict of Lightning's own, no loops.
+    parsing = types.ModuleType("pytorch_lightning.utilities.parsing")
+    callbacks = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    with monkeypatch.context() as theirs:
+        for parent in ("pytorch_lightning", "pytorch_lightning.utilities", "pytorch_lightning.callbacks"):
+            theirs.setitem(sys.modules, parent, types.ModuleType(parent))
+        for made in (parsing, callbacks):
+            theirs.setitem(sys.modules, made.__name__, made)
+            exec("class AttributeDict(dict): pass\nclass ModelCheckpoint: pass", made.__dict__)
+        module = TinyModule()
+        torch.save(
+            {
+                "epoch": 1,
+                "global_step": 4,
+                "pytorch-lightning_version": "1.4.9",
+                "state_dict": module.state_dict(),
+                "callbacks": {callbacks.ModelCheckpoint: {"best_model_score": torch.tensor(0.5), "best_model_path": "a.ckpt"}},
+                "optimizer_states": [torch.optim.SGD(module.parameters(), lr=0.3).state_dict()],
+                "lr_schedulers": [],
+                "hparams_name": "hparams",
+                "hyper_parameters": parsing.AttributeDict(lr=0.3, nested=Namespace(a=1)),
+            },
+            "old.ckpt",
+        )
+    names = [f"{callbacks.__name__}.ModelCheckpoint", f"{parsing.__name__}.AttributeDict"]
+    found = said(capsys, "convert", "old.ckpt", "new.ckpt", *(word for name in names for word in ("--allow", name)))
+    assert found == (0, "new.ckpt: leyden, 2 weights, from old.ckpt\n", "")
+    found = torch.load("new.ckpt", weights_only=True)
+    assert found["callbacks"] == {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "best_model_path": "a.ckpt"}}
+    assert found["hyper_parameters"] == {"lr": 0.3, "nested": {"a": 1}}
+
+    class Older(TinyModule):
+        def __init__(self, hparams):
+            super().__init__(hparams.lr)
+            self.given = hparams
+
+    loaded = Older.load_from_checkpoint("new.ckpt")
+    assert (loaded.given.nested, loaded.lr) == (Namespace(a=1), 0.3)
+    trainer = Trainer(max_epochs=2, **OPTIONS)
+    trainer.fit(TinyModule(lr=0.1), ckpt_path="new.ckpt")
+    assert (trainer.current_epoch, trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"]) == (2, 8, 0.3)
+
+
+def test_convert_takes_plain_things_without_being_told(capsys):
+    given = {
+        "counts": collections.defaultdict(list, a=[1]),
+        "single": np.float32(1.5),
+        "array": np.arange(3),
+        "moment": datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc),
+        "frozen": frozenset([1]),
+        "range": range(3),
+        "device": torch.device("cpu"),
+        "dtype": torch.float16,
+        "bytes": b"abc",
+    }
+    torch.save(
+        {"state_dict": {"a": nn.Parameter(torch.ones(2)), "s": torch.eye(2).to_sparse()}, "hyper_parameters": given}, "old.ckpt"
+    )
+    assert said(capsys, "convert", "old.ckpt", "new.ckpt")[0] == 0
+
+    class Takes(Module):
+        def __init__(self, **given):
+            super().__init__()
+            self.given = given
+
+    loaded = Takes.load_from_checkpoint("new.ckpt", exclude="*").given
+    array = loaded.pop("array")
+    assert array.dtype == given["array"].dtype
+    assert np.array_equal(array, given.pop("array"))
+    assert loaded == given
+    assert [type(value) for value in loaded.values()] == [type(value) for value in given.values()]

@@ -212,6 +212,34 @@ def test_lazy_parts_take_any_shape(trained):
     assert torch.equal(other["head"].weight, trained.head.weight)
 
 
+@pytest.mark.parametrize("stage", ["fit", "test"])
+@pytest.mark.usefixtures("trained")
+def test_a_run_whose_module_is_another_says_how(stage):
+    class Renamed(Parts):
+        def __init__(self):
+            super().__init__(width=4)
+            self.heads = self.head
+            del self.head
+
+    def go(module):
+        return getattr(Trainer(max_epochs=2), stage)(module, ckpt_path="run.ckpt")
+
+    with pytest.raises(RuntimeError) as caught:
+        go(Renamed())
+    assert str(caught.value) == (
+        "the weights in 'run.ckpt' do not fit Renamed:\n"
+        "  missing in the file: heads.weight  (nearest: head.weight)\n"
+        "  missing in the file: heads.bias  (nearest: head.bias)\n"
+        "  not in the module: head.weight  (nearest: heads.weight)\n"
+        "  not in the module: head.bias  (nearest: heads.bias)\n"
+        "strict_loading = False on the module passes over names that only one side has; "
+        "leyden.load_weights() loads a part of them, for a run without ckpt_path"
+    )
+    with pytest.raises(RuntimeError) as caught:
+        go(Parts(width=5))
+    assert "  another shape: head.weight is [2, 4] in the file, [2, 5] in the module\n" in str(caught.value)
+
+
 # ---- the state of optimizers ----
 
 

@@ -271,6 +271,29 @@ def test_a_fit_that_continues_from_a_checkpoint_leaves_the_log_of_a_run_that_was
     assert scalars(cut.log_dir) == scalars(whole.log_dir)
 
 
+@pytest.mark.parametrize("when", ["on_validation_end", "on_train_epoch_end"])
+def test_no_row_comes_twice_when_the_checkpoint_lies_between_a_step_and_its_last_row(when, tmp_path):
+    def save(self, trainer, module, *args):
+        if trainer.global_step == 4 and not trainer.sanity_checking:
+            trainer.save_checkpoint(tmp_path / "four.ckpt")
+
+    saves = type("Saves", (Callback,), {when: save})
+    run = fit_in_version_0(tmp_path / "whole", max_epochs=2, log_every_n_steps=1, callbacks=[saves()])
+    before = rows(run.log_dir)
+    fit_in_version_0(tmp_path / "whole", ckpt_path=tmp_path / "four.ckpt", max_epochs=2, log_every_n_steps=1)
+    assert rows(run.log_dir) == before
+    assert Path(f"{run.log_dir}/metrics.csv").read_text().count("\n") == len(before) + 1
+
+
+def test_a_table_in_another_directory_is_cut_by_steps(tmp_path):
+    run = fit_in_version_0(tmp_path, max_epochs=1)
+    run.save_checkpoint(tmp_path / "one.ckpt")
+    (tmp_path / "leyden_logs/version_0").rename(tmp_path / "leyden_logs/other")
+    torch.manual_seed(0)
+    trainer(tmp_path, logger={"csv": {"version": "other"}}, max_epochs=2).fit(TinyModule(), ckpt_path=tmp_path / "one.ckpt")
+    assert [row["step"] for row in rows(tmp_path / "leyden_logs/other")] == ["0", "1", "2", "3", "3", "4", "5", "6", "7", "7"]
+
+
 def test_a_fit_from_the_start_in_a_version_that_exists_appends(tmp_path):
     fit_in_version_0(tmp_path)
     run = fit_in_version_0(tmp_path)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from leyden import hookimpl
 from leyden.messages import announce, shown
 
 from leyden_loggers.local import LocalLogger, NoExperiment
@@ -90,14 +91,29 @@ class CSVLogger(LocalLogger):
         self.save()
         self._file = None
 
-    def rewind(self, step: int) -> None:
-        """Takes out the rows from ``step`` on, in memory and in the file, and says how many."""
-        self._rows = [row for row in self._rows if row["step"] < step]
+    @hookimpl(specname="on_save_checkpoint")
+    def _note_position(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps in the checkpoint how many records it saw: some of the next one's steps may bear the number of its last."""
+        directory = self.run_directory.existing
+        if not self._writes or directory is None:
+            return
+        position = {"directory": directory.name, "records": self._opened_file().count + len(self._rows)}
+        checkpoint.setdefault("leyden", {})["csv"] = position
+
+    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
+        """Takes out the rows that came after the checkpoint, in memory and in the file, and says how many.
+
+        These are the rows behind its ``position`` if it was saved in this directory, else those from ``step`` on.
+        """
         directory = self.run_directory.existing
         if directory is None or not (directory / "metrics.csv").exists():
+            self._rows = [row for row in self._rows if row["step"] < step]
             return
+        self.save()
         self._file = None
-        cut = MetricsFile(directory / "metrics.csv").cut(step)
+        file = MetricsFile(directory / "metrics.csv")
+        known = position is not None and position.get("directory") == directory.name
+        cut = file.cut_after(int(position["records"])) if known and position is not None else file.cut(step)
         if cut:
             announce(
                 f"{cut} row(s) from step {step} on were taken out of {str(directory / 'metrics.csv')!r}: the run continues there"

@@ -52,6 +52,7 @@ class LocalLogger(Logger):
         self._run_directory: RunDirectory | None = None
         self._trainer: Trainer | None = None
         self._resumes = False
+        self._saved_position: Mapping[str, Any] | None = None
 
     def _check(self, save_dir: object, name: object, version: object, prefix: object) -> None:
         who = type(self).__name__
@@ -162,24 +163,29 @@ class LocalLogger(Logger):
         step = int(numbers.pop("step", step))
         return {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in numbers.items()}, step
 
-    def rewind(self, step: int) -> None:
-        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued."""
+    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
+        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued.
+
+        Args:
+            step: the index of the first step that is going to be done again.
+            position: what the checkpoint says of a table's rows, if anything.
+        """
 
     # Only a fit that really continues from a checkpoint logs steps again, and is refused before it does if the checkpoint
     # does not fit: so a checkpoint is noted when it is read, and acted on when training starts.
 
     @hookimpl(specname="setup")
     def _note_start(self) -> None:
-        self._resumes = False
+        self._resumes, self._saved_position = False, None
 
     @hookimpl(specname="on_load_checkpoint")
-    def _note_checkpoint(self) -> None:
-        self._resumes = True
+    def _note_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumes, self._saved_position = True, checkpoint.get("leyden", {}).get("csv")
 
     @hookimpl(specname="on_train_start")
     def _rewind_to_checkpoint(self, trainer: Trainer) -> None:
         if self._resumes and self._writes:
-            self.rewind(trainer.global_step)
+            self.rewind(trainer.global_step, self._saved_position)
 
 
 def _number(key: str, value: Any) -> int | float:

@@ -29,11 +29,14 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns: list[str] = []
+        self.count = 0
+        """How many rows it has."""
         self._exists = False
         if path.exists():
             with refusing(path):
                 self._drop_unfinished_line()
                 self.columns = self._read_columns()
+                self.count = sum(1 for _ in self._body()) if self.columns else 0
             self._exists = bool(self.columns)
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -48,7 +51,7 @@ class MetricsFile:
                 f"{str(self.path)!r} was deleted while the run wrote to it; it was made again and has only what is logged "
                 f"from now on",
             )
-            self._exists = False
+            self._exists, self.count = False, 0
         columns = list(dict.fromkeys([*self.columns, *(key for row in rows for key in row)]))
         with refusing(self.path):
             if not self._exists:
@@ -57,6 +60,7 @@ class MetricsFile:
                 self._widen(columns)
             self.columns, self._exists = columns, True
             self._add(b"".join(_line([_field(row.get(column)) for column in columns]) for row in rows))
+            self.count += len(rows)
 
     def _add(self, data: bytes) -> None:
         with self.path.open("r+b", buffering=0) as file:
@@ -79,13 +83,19 @@ class MetricsFile:
             fields = next(csv.reader([line.decode()]), [])
             return len(fields) <= column or not fields[column] or float(fields[column]) < step
 
-        cut = 0
         with refusing(self.path):
-            lines = list(self._body())
-            kept = [line for line in lines if stays(line)]
-            cut = len(lines) - len(kept)
-            if cut:
-                write_atomically(self.path, _line(self.columns) + b"".join(kept))
+            return self._keep([line for line in self._body() if stays(line)])
+
+    def cut_after(self, count: int) -> int:
+        """Takes out all rows but the first ``count``; returns how many there were."""
+        with refusing(self.path):
+            return self._keep(list(self._body())[:count])
+
+    def _keep(self, lines: list[bytes]) -> int:
+        cut = self.count - len(lines)
+        if cut:
+            write_atomically(self.path, _line(self.columns) + b"".join(lines))
+            self.count = len(lines)
         return cut
 
     def _widen(self, columns: list[str]) -> None:

@@ -236,7 +236,7 @@ class TensorBoardLogger(LocalLogger):
                 if writer is not None:
                     writer.close()
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
         """Has TensorBoard hide what this directory's events say from ``step`` on."""
         directory = self.run_directory.existing
         if directory is None or not any((directory / (self.sub_dir or "")).glob("events.out.tfevents.*")):

@@ -87,14 +87,6 @@ def present_name(path: str) -> str:
     return f"{IMPORT_MAPPING.get(module, module)}.{name}"
 
 
-def former_names(path: str) -> list[str]:
-    """A dotted name, and those that :func:`present_name` takes for it."""
-    module, _, name = path.rpartition(".")
-    renamed = [f"{old[0]}.{old[1]}" for old, new in NAME_MAPPING.items() if new == (module, name)]
-    moved = [f"{old}.{name}" for old, new in IMPORT_MAPPING.items() if new == module]
-    return [path, *renamed, *moved]
-
-
 class _Scanned:
     def __init__(self, zipped: bool) -> None:
         self.zipped = zipped

@@ -241,6 +241,24 @@ def _refusal(module: nn.Module, found: Difference, strict: bool, path: object) -
     return f"the weights in {_source(path)} do not fit {type(module).__name__}:\n{found}\n" + "; ".join(ways)
 
 
+def why_unfit(module: nn.Module, saved: Mapping[str, Any], path: object, error: RuntimeError) -> str:
+    """The message for a run's checkpoint whose weights a strategy could not load, with ``error``."""
+    own = module.state_dict(keep_vars=True)
+    found = Difference()
+    found.missing, found.unexpected = _names_apart(own, saved, Choice())
+    found.mis_shaped = {
+        name: (tuple(value.shape), tuple(own[name].shape))
+        for name, value in saved.items()
+        if name in own and _differs(value, own[name])
+    }
+    name = type(module).__name__
+    ways = "strict_loading = False on the module passes over names that only one side has; " if not found.mis_shaped else ""
+    return (
+        f"the weights in {_source(path)} do not fit {name}:\n{found if found else error}\n{ways}"
+        f"leyden.load_weights() loads a part of them, for a run without ckpt_path"
+    )
+
+
 def load_weights(
     module: nn.Module,
     path: Any,
@@ -252,7 +270,7 @@ def load_weights(
     map_location: Any = None,
     optimizers: Optimizer | Sequence[Optimizer] = (),
 ) -> Difference:
-    """Loads weights of a checkpoint, all or some, into any module; of leyden, of Lightning, or a plain state dict's file.
+    """Loads weights of a checkpoint of leyden or of Lightning, all or some, into any module.
 
     Args:
         module: takes the weights.

@@ -41,8 +41,7 @@ def check_hyperparameters(trainer: Trainer) -> None:
                     f"{type(owner).__name__}: hyperparameter {name!r} cannot be kept in a checkpoint: {error}{_hint(error)}; "
                     f"leave it out with save_hyperparameters(ignore=[{name!r}]) and pass it to load_from_checkpoint() again"
                 )
-        if trainer.is_global_zero:
-            _report(owner, left_out)
+        _report(owner, left_out, trainer.is_global_zero)
 
 
 def add_hyperparameters(checkpoint: dict[str, Any], owner: HyperparametersMixin, key: str, name_key: str) -> None:
@@ -58,7 +57,8 @@ def add_hyperparameters(checkpoint: dict[str, Any], owner: HyperparametersMixin,
         checkpoint[name_key] = owner._hparams_name
     if recipes:
         checkpoint["leyden"].setdefault("rebuild", {})[key] = recipes
-    _report(owner, left_out)
+    trainer = getattr(owner, "_trainer", None) or getattr(owner, "trainer", None)
+    _report(owner, left_out, trainer is None or trainer.is_global_zero)
 
 
 def _gathered(owner: HyperparametersMixin) -> tuple[dict[str, Any], list[Recipe], dict[str, NotPlain]]:
@@ -85,11 +85,13 @@ def _hint(error: NotPlain) -> str:
     return ""
 
 
-def _report(owner: HyperparametersMixin, left_out: dict[str, NotPlain]) -> None:
+def _report(owner: HyperparametersMixin, left_out: dict[str, NotPlain], speaks: bool) -> None:
     new = [name for name in left_out if name not in owner._hparams_reported]
     if not new:
         return
     owner._hparams_reported = (*owner._hparams_reported, *new)
+    if not speaks:
+        return
     warn(
         "LY010",
         f"{type(owner).__name__}: hyperparameters {listed(new)} are not plain data and are not in the checkpoint; "

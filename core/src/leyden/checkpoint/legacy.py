@@ -6,8 +6,9 @@ import argparse
 import collections
 import datetime
 import decimal
-import fractions
 import pathlib
+import pickle
+import types
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import _utils
 
-from leyden.checkpoint.archive import check_sizes, foreign_names, former_names
+from leyden.checkpoint.archive import check_sizes, foreign_names, present_name
 from leyden.checkpoint.format import understood
 from leyden.checkpoint.plain import PLAIN
 from leyden.checkpoint.rebuild import Stored, to_data
@@ -33,9 +35,9 @@ _HARMLESS: dict[str, Any] = {
     "datetime.timedelta": datetime.timedelta,
     "datetime.timezone": datetime.timezone,
     "decimal.Decimal": decimal.Decimal,
-    "fractions.Fraction": fractions.Fraction,
     "uuid.UUID": uuid.UUID,
     "builtins.frozenset": frozenset,
+    **{f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, str, tuple)},
     "builtins.range": range,
     "builtins.slice": slice,
     "pathlib.PosixPath": Path,
@@ -46,6 +48,17 @@ _HARMLESS: dict[str, Any] = {
     "numpy.dtype": np.dtype,
     "numpy.ndarray": np.ndarray,
 }
+
+
+_PLAIN_NAMES: dict[str, Any] = {
+    "collections.OrderedDict": collections.OrderedDict,
+    "collections.Counter": collections.Counter,
+    "builtins.set": set,
+    "builtins.complex": complex,
+    "builtins.bytearray": bytearray,
+    "_codecs.encode": lambda text, encoding: text.encode("latin1"),  # how old pickles keep bytes; others name a codec
+}
+_REBUILDS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_sparse_tensor")
 
 
 class _Kept:
@@ -67,6 +80,13 @@ class _Kept:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
+
+    def append(self, item: Any) -> None:
+        self.items[len(self.items)] = item
+
+    def extend(self, items: Iterable[Any]) -> None:
+        for item in items:
+            self.append(item)
 
 
 def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
@@ -91,12 +111,11 @@ def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
         unknown = [name for name in found if name not in names and name not in _HARMLESS and name not in numpys]
         if unknown:
             raise ValueError(f"{path!r} names {listed(unknown)}; allow them, and what they hold is kept as data")
-        known = [(item, name) for name, item in {**_HARMLESS, **numpys}.items()]
-        kept = [(type(name.rpartition(".")[2], (_Kept,), {"path": name}), name) for name in names]
-        safe: list[Any] = [(item, former) for item, name in [*known, *kept] for former in former_names(name)]
+        kept: dict[str, Any] = {name: type(name.rpartition(".")[2], (_Kept,), {"path": name}) for name in names}
+        # torch lets the module that it unpickles with be chosen; ours finds nothing but what stands in these tables.
+        module = _unpickling({**_HARMLESS, **numpys, **kept})
         try:
-            with torch.serialization.safe_globals(safe):
-                checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(file, map_location="cpu", pickle_module=module, weights_only=False)
         except OSError:
             raise
         except Exception as error:
@@ -104,6 +123,40 @@ def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
     if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
         raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'")
     return _plain_checkpoint(dict(checkpoint), path)
+
+
+def _unpickling(table: Mapping[str, Any]) -> Any:
+    class Unpickler(pickle._Unpickler):
+        """Finds what is in the table, and the functions that put tensors together; anything else ends it."""
+
+        def find_class(self, module: str, name: str) -> Any:
+            path = present_name(f"{module}.{name}")
+            found = table.get(path, _of_torch(path))
+            if found is None:
+                raise pickle.UnpicklingError(f"{path} is not allowed")
+            return found
+
+        def get_extension(self, code: int) -> None:
+            raise pickle.UnpicklingError(f"extension {code} is not allowed")
+
+    def load(file: Any, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    return types.SimpleNamespace(Unpickler=Unpickler, load=load, __name__="pickle")
+
+
+def _of_torch(path: str) -> Any:
+    if path == "torch.serialization._get_layout":
+        return lambda name: _of_torch(name)  # "torch.sparse_coo"
+    if path in _PLAIN_NAMES:
+        return _PLAIN_NAMES[path]
+    module, _, name = path.rpartition(".")
+    if module == "torch":
+        found = vars(torch).get(name)
+        return found if isinstance(found, torch.dtype | torch.layout) or name in ("Size", "device") else None
+    if module == "torch._utils" and name in _REBUILDS:
+        return getattr(_utils, name)
+    return torch.nn.Parameter if path == "torch.nn.parameter.Parameter" else None
 
 
 def _of_numpy() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leyden.checkpoint.choose import why_unfit
 from leyden.checkpoint.save import stateful
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ def restore_weights(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     module = trainer.module
     assert module is not None
     module.on_load_checkpoint(checkpoint)
-    trainer.strategy.load_module_state(module, checkpoint["state_dict"], strict=module.strict_loading)
+    weights = checkpoint["state_dict"]
+    try:
+        trainer.strategy.load_module_state(module, weights, strict=module.strict_loading)
+    except RuntimeError as error:
+        raise RuntimeError(why_unfit(module, weights, trainer.ckpt_path, error)) from error
     if trainer.datamodule is not None:
         state = checkpoint.get(type(trainer.datamodule).__qualname__)
         if state:
