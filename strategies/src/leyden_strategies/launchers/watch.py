@@ -161,7 +161,9 @@ class Watch:
     def _stalled(self) -> Failure | None:
         now = time.monotonic()
         positions = {rank: self.position(rank) for rank in self.pids if rank not in self.codes}
-        if positions != self.positions or not positions or all(position.phase == END for position in positions.values()):
+        phases = {position.phase for position in positions.values()}
+        # Code before the first run and after the last is not ours to time.
+        if positions != self.positions or 0 in phases or phases <= {END}:
             self.positions, self.moved = positions, now
         if now - self.moved < self.stall_seconds:
             return None
@@ -320,9 +322,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def _kill_tree(pid: int) -> None:
-    below = descendants(pid)
-    for each in (pid, *below):
-        _send(each, signal.SIGKILL)
+    for each in (pid, *descendants(pid)):
+        if each != os.getpid():  # an observer was started by a rank
+            _send(each, signal.SIGKILL)
 
 
 def _tell_torchrun(directory: Path, failure: Failure) -> None:
