@@ -143,11 +143,16 @@ class Watch:
                 where = f"rank {rank} (pid {pid}) failed {report['where']}"
                 exit_code = code if code is not None and 0 < code < GONE else 1
                 found.append(Failure(rank, pid, where, report["traceback"], report["time"], report["follows"], exit_code, report))
-            elif code is not None and code not in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+            elif code is not None and code - 128 not in FORWARDED:
                 how = _how_it_ended(code)
                 where = f"rank {rank} (pid {pid}) {how} {self.position(rank).shown()}"
                 found.append(Failure(rank, pid, where, code=code if code > 0 else 128 - code, time=time.time()))
         return found
+
+    def _signalled(self, rank: int, code: int) -> Failure:
+        """A rank that left at once by a signal, so that the others lost it."""
+        pid, name = self.pids[rank], signal.Signals(code - 128).name
+        return Failure(rank, pid, f"rank {rank} (pid {pid}) left at once for {name}, {self.position(rank).shown()}", code=code)
 
     def position(self, rank: int) -> Position:
         """Where a rank is, or was last."""
@@ -213,6 +218,8 @@ class Watch:
                 break  # they will not leave by themselves
             time.sleep(POLL_SECONDS)
         alive = [rank for rank in self.pids if rank not in self.codes]
+        if all(failure.follows for failure in found):
+            found += [self._signalled(rank, code) for rank, code in self.codes.items() if code - 128 in FORWARDED]
         first = min(found, key=lambda failure: (failure.follows, failure.time))
         _tell_torchrun(self.directory, first)
         for rank in sorted(alive, key=lambda rank: rank != first.rank):
