@@ -271,3 +271,28 @@ def test_batches_of_an_accumulation_window_that_a_rank_skips_do_not_count(ranked
 
 def gradient(model):
     return torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("policy", ["skip_rank", "skip_all"])
+def test_a_loss_that_is_not_finite_is_skipped_by_the_same_policies(ranked, policy):
+    data = with_gaps()
+    data[1][2][0, 0] = float("nan")
+    found, steps, skipped = train_with(ranked, data, policy, nan_policy="skip")
+    assert (steps, skipped) == ((4, 0) if policy == "skip_rank" else (3, 1))
+    whole = (lambda rank, index: (rank, index) != (1, 2)) if policy == "skip_rank" else lambda rank, index: index != 2
+    assert found == pytest.approx(by_hand(data, whole), abs=ROUNDING)
+
+
+def test_a_scaled_loss_trains_as_on_one_process(ranked):
+    data = [batches(3, 4), [*batches(1, 4, 1), *batches(2, 2, 2)]]
+
+    def train(environment):
+        model = Line()
+        trainer = ranked(environment, precision="16-mixed", accumulate_grad_batches=3)
+        trainer.fit(model, data[environment.rank])
+        return weights(model), trainer.precision.scaler.get_scale()
+
+    (first, scale), (second, _) = run_ranks(train)
+    assert first == second
+    assert scale == 65536.0
+    assert first == pytest.approx(plainly(data, 3), abs=2e-3)

@@ -35,6 +35,14 @@ class ClusterEnvironment(Component):
         return "nothing says otherwise"
 
     @property
+    def requeue_signal(self) -> int | None:
+        """The signal by which a scheduler says that the job's time is over and that it is to be queued again; None if none."""
+        return None
+
+    def requeue(self) -> None:
+        """Queues the job again; called on rank 0 when that signal came and the state is saved."""
+
+    @property
     def creates_processes_externally(self) -> bool:
         """Whether the other processes exist already, so that the strategy must not start them."""
         return False

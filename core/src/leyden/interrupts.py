@@ -1,4 +1,4 @@
-"""Signals: Ctrl-C, SIGTERM and SIGHUP end a run at the next batch, with what it has done saved; a second one at once."""
+"""Signals: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 end a run at the next batch, with what it has done saved; a second one at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from leyden.messages import notify
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+_USER_SIGNAL = getattr(signal, "SIGUSR1", None)
+
+
+_ECHO_SECONDS = 1.0
+"""For how long the same signal is one and the same: a scheduler's reaches a rank directly and by way of its launcher."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM or SIGHUP ended the run, and what it had done is saved.
+    """SIGTERM, SIGHUP or SIGUSR1 ended the run, and what it had done is saved.
 
     It is a ``SystemExit`` of code 128 + the signal's number (143 for SIGTERM), so that a script that does not catch it ends as
     shells and clusters expect of a process that was terminated, without a traceback; ``except Exception`` passes it by.
@@ -57,7 +62,8 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
 
     Afterwards the handlers are those from before. For Ctrl-C, a handler that is not Python's own is left alone; for SIGTERM and
     SIGHUP one that was installed is called when the run has saved, and an ignored signal stays ignored (``nohup``). Outside of
-    the main thread nothing is done, for Python runs handlers there only.
+    the main thread nothing is done, for Python runs handlers there only. SIGUSR1, which would end the process, is treated so
+    where the user has no handler for it, or the environment says that it asks for the job to be queued again.
     """
     received = trainer.received = Received()
     if threading.current_thread() is not threading.main_thread():
@@ -67,7 +73,9 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         starting = trainer.stage == "fit" and trainer.fit_loop is None
-        if trainer.interrupt_requested or starting:  # there is nothing to wait for
+        if number == received.number != signal.SIGINT and time.monotonic() - received.at < _ECHO_SECONDS:
+            return
+        if received.at or starting:  # there is nothing to wait for
             _raise(received, number, frame)
         received.number, received.at = number, time.monotonic()
         trainer.interrupt_requested = True
@@ -85,7 +93,9 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
         received.previous[signal.SIGINT] = signal.default_int_handler
     for number in _ENDING:
         before = signal.getsignal(number)
-        if before is signal.SIG_DFL or callable(before):  # None is a handler that is not Python's
+        # None is a handler that is not Python's. The user's own for SIGUSR1 rarely means that the run is to end.
+        ends = number != _USER_SIGNAL or number == trainer.environment.requeue_signal
+        if before is signal.SIG_DFL or (callable(before) and ends):
             received.previous[number] = before
     mine = [number for number in received.previous if number > 0]
     for number in mine:
@@ -111,14 +121,15 @@ def stop(trainer: Trainer) -> None:
         Terminated: it was SIGTERM or SIGHUP.
     """
     received = trainer.received
-    received.number = received.number or signal.SIGINT
-    trainer.strategy.request_stop(received.ended_by())
+    received.number = trainer.strategy.request_stop(received.number or signal.SIGINT)
     done = trainer.progress.total_batches
     evaluating = trainer.stage != "fit" or trainer.validating or trainer.sanity_checking
     if not trainer.strategy.stops_here(done, done if evaluating else done + 1):
         return
     if trainer.stage == "fit" and not trainer.sanity_checking:
         _save(trainer)
+        if trainer.is_global_zero and received.number == trainer.environment.requeue_signal:
+            trainer.environment.requeue()
     _raise(received, received.number, None)
 
 

@@ -155,11 +155,18 @@ class Strategy(Component):
     def barrier(self) -> None:
         """Waits for all processes."""
 
-    def request_stop(self, reason: str) -> None:
-        """Has every process stop, because this one was asked to; ``reason`` is what the others are told.
+    def request_stop(self, number: int) -> int:
+        """Has every process stop, because this one was sent a signal; on the others ``interrupt_requested`` is true soon after.
 
-        Called between two batches. On the others ``trainer.interrupt_requested`` becomes true soon after.
+        Called between two batches, once ``trainer.interrupt_requested`` is true.
+
+        Args:
+            number: the signal that came to this process, or any if it came to another.
+
+        Returns:
+            The signal that ends the run on all processes.
         """
+        return number
 
     def stops_here(self, done: int, going_on_to: int) -> bool:
         """Whether this is where all processes stop; asked between two batches, once one of them was asked to stop.

@@ -26,23 +26,26 @@ class StopAgreement:
         self._prefix = f"leyden/stop/{run}"
         self._rank = rank
         self._world_size = world_size
-        self.requested: str | None = None
-        """Why some rank was asked to stop; None while none was."""
+        self.signal: int | None = None
+        """The signal for which the ranks stop; None while none came."""
         self.target: int | None = None
         """The number of training batches after which all stop, once that is agreed."""
         self._asked = False
 
-    def poll(self) -> None:
-        """Looks whether another rank was asked; a thread calls it."""
-        if self.requested is None and self._store.check([f"{self._prefix}/reason"]):
-            self.requested = self._store.get(f"{self._prefix}/reason").decode()
+    def poll(self) -> bool:
+        """Whether a rank was asked to stop; a thread calls it."""
+        if self.signal is None and self._store.check([f"{self._prefix}/signal"]):
+            self.signal = int(self._store.get(f"{self._prefix}/signal"))
+        return self.signal is not None
 
-    def request(self, reason: str) -> None:
-        """Has all ranks stop; ``reason`` is what they are told, such as a signal's name."""
+    def request(self, number: int) -> int:
+        """Has all ranks stop; returns the first signal that came to any."""
         if not self._asked:
             self._asked = True
-            self._store.compare_set(f"{self._prefix}/reason", "", reason)
-            self.requested = self._store.get(f"{self._prefix}/reason").decode()
+            self._store.compare_set(f"{self._prefix}/signal", "", str(number))
+            self.signal = int(self._store.get(f"{self._prefix}/signal"))
+        assert self.signal is not None
+        return self.signal
 
     def reached(self, done: int, going_on_to: int) -> bool:
         """Whether this rank is to stop now.

@@ -56,19 +56,22 @@ class BallotModule(StepModule):
         """Has the precision take the scale out of the ballot as out of the others."""
         self.skipped = False
         """Whether the last batch was skipped here."""
+        self.reads_loss = module.trainer.nan_policy == "skip"
+        """Whether a loss that is not finite is one that is skipped, which is read from the device in each step."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the step function; where it skips the batch, the loss is 0 and depends on every parameter."""
         output = super().forward(*args, **kwargs)
-        self.skipped = output is None or (isinstance(output, Mapping) and "loss" in output and output["loss"] is None)
+        loss = output.get("loss") if isinstance(output, Mapping) else output
+        self.skipped = loss is None and (output is None or "loss" in output)
+        if self.reads_loss and isinstance(loss, Tensor):
+            self.skipped = not bool(torch.isfinite(loss).all())
         if self.skipped:
             nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
-            return {**(output or {}), "loss": nothing + self.ballot * 0.0}
+            return {**(output if isinstance(output, Mapping) else {}), "loss": nothing + self.ballot * 0.0}
         if isinstance(output, Tensor):
             return output + self.ballot
-        if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
-            return {**output, "loss": output["loss"] + self.ballot}
-        return output
+        return {**output, "loss": loss + self.ballot} if isinstance(loss, Tensor) else output
 
 
 class DDPStrategy(ProcessesStrategy):
@@ -88,7 +91,8 @@ class DDPStrategy(ProcessesStrategy):
             evaluation.
         skipped: what becomes of a step when ``training_step`` returned None on some ranks: ``"skip_rank"`` steps by the mean over
             the others, ``"skip_all"`` steps nowhere, ``"raise"`` ends the run; the last two read a number from the device in
-            each step. Where all ranks return None, nobody steps.
+            each step. Where all ranks return None, nobody steps. With the Trainer's ``nan_policy="skip"`` a loss that is not
+            finite counts as None.
         comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
         comm_state: the state that the hook is given.
 
@@ -130,6 +134,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the gradients as they are were averaged over the processes."""
         self._counted = True
         """Whether the next batch begins an accumulation window."""
+        self._divided: set[int] = set()
+        """The parameters whose gradients were divided by what was counted."""
 
     @classmethod
     def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
@@ -189,6 +195,7 @@ class DDPStrategy(ProcessesStrategy):
         self._reduced = self._reduces
         if self._counted and isinstance(ddp.module, BallotModule):
             self._counted = False
+            self._divided.clear()
             ddp.module.ballot.grad = None  # a window begins
         return ddp(*args, **kwargs)
 
@@ -262,9 +269,9 @@ class DDPStrategy(ProcessesStrategy):
                     f"({'this one too' if votes.skipped else 'not this one'}); strategy option skipped='skip_rank' goes on "
                     f"with the others, 'skip_all' skips the step"
                 )
-        torch._foreach_div_(
-            [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None], counted
-        )
+        own = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided]
+        self._divided |= {id(parameter) for parameter in own}  # two optimizers may share one
+        torch._foreach_div_([parameter.grad for parameter in own], counted)
 
     def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]

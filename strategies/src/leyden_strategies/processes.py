@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +73,9 @@ class ProcessesStrategy(Strategy):
         self.environment: ClusterEnvironment
         self.failed: BaseException | None = None
         """What ended the run on this rank, if that was an error."""
+        self._left_alone = False
+        """Whether this rank leaves the run at once, while the others may be inside of a collective."""
+        self._trainer: Callable[[], Any] = _nobody
         self._port: int | None = None
         self._started = False
         """Whether a launcher made this process for the run."""
@@ -138,7 +142,8 @@ class ProcessesStrategy(Strategy):
 
     def guard(self, function: Callable[..., T], *args: Any) -> T:
         """Runs the function; an exception is told to whoever watches, if the hooks have not done so."""
-        self._rank, self.failed = Rank.current, None
+        self._rank, self.failed, self._left_alone = Rank.current, None, False
+        self._trainer = weakref.ref(args[0])
         if self._rank is not None:
             self._rank.begin()
         try:
@@ -158,7 +163,7 @@ class ProcessesStrategy(Strategy):
         if self.world_size > 1:
             self._agreement = StopAgreement(store, runs_so_far(), self.rank, self.world_size)
             if self._rank is not None:
-                self._rank.polled.append(self._agreement.poll)
+                self._rank.polled.append(self._look_for_stop)
 
     @property
     def backend(self) -> str:
@@ -191,13 +196,29 @@ class ProcessesStrategy(Strategy):
     def teardown(self, module: Module) -> None:
         """Closes the process group; after a failure it is left alone, for another rank may be inside of a collective."""
         self._at(_TEARDOWN, module)
-        if self._agreement is not None and self._rank is not None and self._agreement.poll in self._rank.polled:
-            self._rank.polled.remove(self._agreement.poll)
+        if self._rank is not None and self._look_for_stop in self._rank.polled:
+            self._rank.polled.remove(self._look_for_stop)
         self._agreement = None
-        if self.failed is None:
+        if self.failed is None and not self._left_alone:
             close_group()
         super().teardown(module)
         self._at(_END, module)
+
+    # ---- stopping together ----
+
+    def _look_for_stop(self) -> None:
+        """Called by a thread: has this rank ask where to stop, if another one was sent a signal."""
+        trainer, agreement = self._trainer(), self._agreement
+        if agreement is not None and trainer is not None and agreement.poll():
+            trainer.interrupt_requested = True
+
+    def request_stop(self, number: int) -> int:
+        """Tells the other ranks; see :meth:`leyden.Strategy.request_stop`."""
+        return number if self._agreement is None else self._agreement.request(number)
+
+    def stops_here(self, done: int, going_on_to: int) -> bool:
+        """Whether this is where all ranks stop, which is the same training batch for all of them."""
+        return True if self._agreement is None else self._agreement.reached(done, going_on_to)
 
     # ---- what hooks tell the watcher ----
 
@@ -238,6 +259,8 @@ class ProcessesStrategy(Strategy):
     def on_exception(self, exception: BaseException) -> None:
         """Tells of an error before anything is cleaned up; from now on this rank takes part in no collective."""
         self._note_failure(exception)
+        if not isinstance(exception, Exception) and (self._agreement is None or self._agreement.target is None):
+            self._left_alone = True
 
     def _note_failure(self, error: BaseException) -> None:
         if isinstance(error, Exception):
@@ -297,6 +320,10 @@ class ProcessesStrategy(Strategy):
         """Waits for all processes."""
         if self._ready("barrier"):
             dist.barrier(device_ids=[self.device.index or 0] if self.backend == "nccl" else None)
+
+
+def _nobody() -> None:
+    """Stands for a weak reference that is not there yet."""
 
 
 def _difference(first: list[Any], other: list[Any], rank: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -13,6 +15,9 @@ class SLURMEnvironment(VariablesEnvironment):
 
     A batch script and an interactive shell have variables of the job, but are not its tasks: only a step of several tasks is
     read, or any step when the environment is asked for by name.
+
+    Args:
+        auto_requeue: whether SIGUSR1 asks for the job to be queued again once its state is saved.
     """
 
     name = "slurm"
@@ -24,6 +29,10 @@ class SLURMEnvironment(VariablesEnvironment):
         "local_rank": ("SLURM_LOCALID",),
         "node_rank": ("SLURM_NODEID",),
     }
+
+    def __init__(self, auto_requeue: bool = True) -> None:
+        super().__init__()
+        self.auto_requeue = auto_requeue
 
     @classmethod
     def detect(cls) -> bool:
@@ -40,6 +49,27 @@ class SLURMEnvironment(VariablesEnvironment):
     def is_marked(cls) -> bool:
         """Whether this is a task, not the script that starts them."""
         return super().is_marked() and ("SLURM_STEP_ID" in os.environ or "SLURM_STEPID" in os.environ)
+
+    @property
+    def requeue_signal(self) -> int | None:
+        """SIGUSR1, which ``sbatch --signal=SIGUSR1@90`` has sent 90 seconds before the time is over."""
+        return int(signal.SIGUSR1) if self.auto_requeue else None
+
+    def requeue(self) -> None:
+        """Has SLURM queue the job again: ``scontrol requeue`` with the number of the job, or of the task of an array job.
+
+        Raises:
+            RuntimeError: ``scontrol`` failed.
+        """
+        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        job = f"{array}_{task}" if array and task else self.job()
+        try:
+            done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)
+            failed = f"exit code {done.returncode}: {done.stderr.strip()}" if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            failed = f"{type(error).__name__}: {error}"
+        if failed:
+            raise RuntimeError(f"the state is saved, but `scontrol requeue {job}` failed ({failed}); queue the job again yourself")
 
     @property
     def local_world_size(self) -> int:

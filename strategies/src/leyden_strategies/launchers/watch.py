@@ -143,11 +143,16 @@ class Watch:
                 where = f"rank {rank} (pid {pid}) failed {report['where']}"
                 exit_code = code if code is not None and 0 < code < GONE else 1
                 found.append(Failure(rank, pid, where, report["traceback"], report["time"], report["follows"], exit_code, report))
-            elif code is not None and code not in (0, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+            elif code is not None and code - 128 not in FORWARDED:
                 how = _how_it_ended(code)
                 where = f"rank {rank} (pid {pid}) {how} {self.position(rank).shown()}"
                 found.append(Failure(rank, pid, where, code=code if code > 0 else 128 - code, time=time.time()))
         return found
+
+    def _signalled(self, rank: int, code: int) -> Failure:
+        """A rank that left at once by a signal, so that the others lost it."""
+        pid, name = self.pids[rank], signal.Signals(code - 128).name
+        return Failure(rank, pid, f"rank {rank} (pid {pid}) left at once for {name}, {self.position(rank).shown()}", code=code)
 
     def position(self, rank: int) -> Position:
         """Where a rank is, or was last."""
@@ -161,7 +166,9 @@ class Watch:
     def _stalled(self) -> Failure | None:
         now = time.monotonic()
         positions = {rank: self.position(rank) for rank in self.pids if rank not in self.codes}
-        if positions != self.positions or not positions or all(position.phase == END for position in positions.values()):
+        phases = {position.phase for position in positions.values()}
+        # Code before the first run and after the last is not ours to time.
+        if positions != self.positions or 0 in phases or phases <= {END}:
             self.positions, self.moved = positions, now
         if now - self.moved < self.stall_seconds:
             return None
@@ -211,6 +218,8 @@ class Watch:
                 break  # they will not leave by themselves
             time.sleep(POLL_SECONDS)
         alive = [rank for rank in self.pids if rank not in self.codes]
+        if all(failure.follows for failure in found):
+            found += [self._signalled(rank, code) for rank, code in self.codes.items() if code - 128 in FORWARDED]
         first = min(found, key=lambda failure: (failure.follows, failure.time))
         _tell_torchrun(self.directory, first)
         for rank in sorted(alive, key=lambda rank: rank != first.rank):
@@ -320,9 +329,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def _kill_tree(pid: int) -> None:
-    below = descendants(pid)
-    for each in (pid, *below):
-        _send(each, signal.SIGKILL)
+    for each in (pid, *descendants(pid)):
+        if each != os.getpid():  # an observer was started by a rank
+            _send(each, signal.SIGKILL)
 
 
 def _tell_torchrun(directory: Path, failure: Failure) -> None:

@@ -1,0 +1,193 @@
+"""Runs end: when one rank fails, all are gone soon, and the cause is what is said last."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import leyden as ly
+import pytest
+from leyden.testing import TinyModule
+from leyden_strategies.launchers.processes import RankError
+from leyden_strategies.launchers.watch import descendants
+
+from tests.distributed.conftest import QUIET
+
+STALL = 5.0
+
+
+class Breaks(TinyModule):
+    """Rank 1 breaks at a place, in some way."""
+
+    def __init__(self, how: str, place: str) -> None:
+        super().__init__()
+        self.how = how
+        self.place = place
+
+    def reach(self, place: str) -> None:
+        if place != self.place or self.global_rank != 1:
+            return
+        if self.how == "raise":
+            raise KeyError("broken by intention")
+        if self.how == "exit":
+            os._exit(3)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "memory":
+            raise MemoryError("no memory by intention")
+        if self.how == "stall":
+            time.sleep(1000)
+
+    def setup(self, stage):
+        self.reach("setup")
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1:
+            self.reach("training")
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx):
+        if not self.trainer.sanity_checking:
+            self.reach("validation")
+        return super().validation_step(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint):
+        self.reach("saving")
+
+    def teardown(self, stage):
+        self.reach("teardown")
+
+
+WHERE = {
+    "setup": "while it was set up",
+    "training": "at step 1, in training batch 1 of epoch 0",
+    "validation": "at step 2, in validation batch 0",
+    "saving": "at step 2, in saving",
+    "teardown": "at step 2, after the run",
+}
+HOW = {
+    "exit": "left with exit code 3, without an exception,",
+    "kill": "was killed by SIGKILL (out of memory?)",
+    "stall": f"did not move for {STALL:g} s",
+}
+CASES = [
+    *((how, place) for how in ("raise", "kill") for place in WHERE),
+    ("exit", "training"),
+    ("memory", "validation"),
+    ("stall", "training"),
+    ("stall", "validation"),
+]
+
+
+@pytest.mark.parametrize(("how", "place"), CASES)
+def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
+    options = {**QUIET, "enable_checkpointing": None, "default_root_dir": tmp_path, "max_epochs": 1, "limit_train_batches": 2}
+    timeout = STALL if how == "stall" else 60.0
+    trainer = ly.Trainer(strategy={"ddp_fork": {"timeout": timeout}}, devices=2, **options)
+    expected = {"raise": KeyError, "memory": MemoryError}.get(how, RankError)
+    with pytest.raises(expected) as raised:
+        trainer.fit(Breaks(how, place))
+    assert descendants(os.getpid()) == []
+    if expected is RankError:
+        assert re.fullmatch(
+            rf"rank 1 \(pid \d+\) {re.escape(HOW[how])} {re.escape(WHERE[place])}(; its stack is:\n.*\bin reach\b.*)?",
+            str(raised.value),
+            re.DOTALL,
+        )
+    else:
+        cause = str(raised.value.__cause__)
+        assert re.match(rf"rank 1 \(pid \d+\) failed {re.escape(WHERE[place])}\nTraceback", cause)
+        assert cause.rstrip().endswith("by intention'" if how == "raise" else "by intention")
+
+
+SCRIPT = """
+import sys
+import torch._dynamo  # what DDP imports takes long on a busy machine, and would be timed
+import leyden as ly
+from tests.distributed.test_ends import Breaks
+
+if __name__ == "__main__":
+    strategy = {"ddp": {"timeout": 5.0 if sys.argv[1] == "stall" else 60.0}}
+    trainer = ly.Trainer(
+        accelerator="cpu", strategy=strategy, devices=2, max_epochs=1, limit_train_batches=2, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )
+    trainer.fit(Breaks(sys.argv[1], "training"))
+    print("after the fit")
+"""
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "train.py"
+    path.write_text(textwrap.dedent(SCRIPT))
+    return path
+
+
+def run_script(script, *words, launcher=(sys.executable,)):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(script.parent)}
+    done = subprocess.run(
+        [*launcher, str(script), *words], capture_output=True, text=True, timeout=120, env=environment, cwd=script.parent, check=False
+    )
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(script) not in running, "a process is left"
+    assert list(script.parent.glob("leyden-*")) == [], "files of the run are left"
+    return done
+
+
+LAUNCHERS = {
+    "ours": (sys.executable,),
+    "torchrun": (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_an_exception_is_the_last_thing_on_the_screen(script, launcher):
+    done = run_script(script, "raise", launcher=LAUNCHERS[launcher])
+    assert done.returncode == 1
+    _, said, last = done.stderr.rpartition("leyden: rank 1 ")
+    assert said
+    assert re.match(r"\(pid \d+\) failed at step 1, in training batch 1 of epoch 0:\nTraceback", last)
+    assert last.rstrip().endswith("KeyError: 'broken by intention'")
+    assert "after the fit" not in done.stdout
+    if launcher == "ours":
+        assert done.stderr.count("broken by intention') ") == 0
+        assert done.stderr.count("KeyError: 'broken by intention'") == 1
+        assert re.search(r"leyden: rank 0 \(pid \d+\) was stopped because of rank 1\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "code", "how"),
+    [
+        ("ours", 137, r"was killed by SIGKILL \(out of memory\?\)"),
+        ("torchrun", 1, r"ended without an exception \(killed by SIGKILL, out of memory\?\)"),
+    ],
+)
+def test_a_killed_rank_is_named_last(script, launcher, code, how):
+    done = run_script(script, "kill", launcher=LAUNCHERS[launcher])
+    assert done.returncode == code
+    assert re.search(rf"leyden: rank 1 \(pid \d+\) {how} at step 1, in training batch 1 of epoch 0\n\Z", done.stderr)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_stall_shows_every_stack_and_last_that_of_the_rank_that_is_waited_for(script, launcher):
+    done = run_script(script, "stall", launcher=LAUNCHERS[launcher])
+    assert done.returncode == 1
+    for rank in (0, 1):
+        assert re.search(rf"---- rank {rank} \(pid \d+\), at step 1, in training batch 1 of epoch 0\n", done.stderr)
+    last = done.stderr.rpartition("leyden: rank 1 ")[2]
+    assert re.match(r"\(pid \d+\) did not move for 5 s at step 1, in training batch 1 of epoch 0; its stack is:\n", last)
+    assert " in reach\n" in last
+
+
+def test_a_run_that_ends_well_ends_with_the_scripts_own_exit_code(script):
+    done = run_script(script, "well")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "after the fit\n" * 2
