@@ -50,8 +50,6 @@ def weights(module):
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).tolist()
 
 
-
-
 def plainly(data_of_ranks, steps_of=1, module=Line):
     """A loop by hand over all ranks' samples: each step takes ``steps_of`` batches of every rank."""
     model = module()

@@ -147,9 +147,10 @@ def test_different_keys_of_training_steps_are_found_at_the_next_log_point(ranked
             trainer.fit(Different())
         return trainer.global_step, str(raised.value).partition(";")[0]
 
-    assert run_ranks(fit) == [
-        (2, "the ranks logged different keys in the steps up to a log point: rank 0 logged 'loss' and rank 1 did not")
-    ] * 2
+    assert (
+        run_ranks(fit)
+        == [(2, "the ranks logged different keys in the steps up to a log point: rank 0 logged 'loss' and rank 1 did not")] * 2
+    )
 
 
 def test_step_values_are_the_mean_over_ranks(ranked):
