@@ -97,6 +97,9 @@ def test_the_trainer_accumulates_too(fit, refusal):
         "GradientAccumulationScheduler and Trainer(accumulate_grad_batches=4) both say how many batches make a step; "
         "leave out one of them"
     )
+    assert refusal(ValueError, fit, GradientAccumulationScheduler({0: 2}), carry_accumulation=True) == (
+        "GradientAccumulationScheduler begins a step with each epoch, so Trainer(carry_accumulation=True) cannot be met"
+    )
 
 
 # ---- timer ----

@@ -110,8 +110,11 @@ class TrainStep:
         return self.backward_from(self.training_step(batch, batch_idx), batch, batch_idx)
 
     def accumulate(self, batches: int) -> None:
-        """Has so many batches make a step from the next window on; called between two windows."""
-        self.accumulated, self.due = batches, True
+        """Has so many batches make a step from the next window on; called between two windows.
+
+        Who may call it later calls it once before the first batch too, which the loop then trains on by this class.
+        """
+        self.accumulated, self.due, self.is_usual = batches, True, False
         self.prepares = self.unscales or self.clips or batches > 1
 
     def begin(self, is_last: bool) -> None:

@@ -49,7 +49,7 @@ class GradientAccumulationScheduler(Callback):
         """Refuses two answers to one question.
 
         Raises:
-            ValueError: the Trainer accumulates too.
+            ValueError: the Trainer accumulates too, or carries windows from one epoch to the next.
         """
         if stage != "fit":
             return
@@ -58,17 +58,18 @@ class GradientAccumulationScheduler(Callback):
                 f"{type(self).__name__} and Trainer(accumulate_grad_batches={trainer.accumulate_grad_batches}) both say how many "
                 f"batches make a step; leave out one of them"
             )
+        if trainer.carry_accumulation:
+            raise ValueError(
+                f"{type(self).__name__} begins a step with each epoch, so Trainer(carry_accumulation=True) cannot be met"
+            )
         self._usual = trainer.accumulate_grad_batches
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Goes on as it was inside the epoch that a checkpoint was taken in."""
-        self._apply(trainer)
+        """Has the loop expect changes; goes on as it was inside the epoch that a checkpoint was taken in."""
+        trainer.accumulate(self.batches_in(trainer.current_epoch) or trainer.accumulate_grad_batches)
 
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Changes the number where this epoch has another."""
-        self._apply(trainer)
-
-    def _apply(self, trainer: Trainer) -> None:
         batches = self.batches_in(trainer.current_epoch)
         if batches is not None and batches != trainer.accumulate_grad_batches:
             trainer.accumulate(batches)

@@ -87,6 +87,7 @@ class OOMMicrobatch(Callback):
                 f"{type(self).__name__} needs one optimizer that is stepped without a closure; {type(module).__name__} has "
                 f"{', '.join(type(optimizer).__name__ for optimizer in trainer.optimizers) or 'none'}"
             )
+        step.is_usual = False  # the loop's own way of the usual batch has no place for this
         step.forward_backward = self._around(trainer, module, step, step.forward_backward)
 
     def _around(self, trainer: Trainer, module: Module, step: Any, whole: Callable[..., Any]) -> Callable[..., Any]:
