@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import subprocess
 import sys
 from argparse import Namespace
@@ -237,19 +236,17 @@ def test_a_checkpoint_may_go_to_a_url():
     assert same(trainer.module, other)
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_failed_save_keeps_the_old_file_and_leaves_no_temporary(monkeypatch, error):
+def test_a_save_that_is_interrupted_keeps_the_old_file_and_leaves_no_temporary(monkeypatch):
     trainer = fitted(Adam())
     before = Path("run.ckpt").read_bytes()
 
     def half(checkpoint, file):
         file.write(b"half")
-        raise error
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(KeyboardInterrupt):
         trainer.save_checkpoint("run.ckpt")
-    assert caught.value is error
     assert Path("run.ckpt").read_bytes() == before
     assert [path.name for path in Path.cwd().iterdir()] == ["run.ckpt"]
 
@@ -432,7 +429,8 @@ def test_best_and_last_need_a_callback_that_knows():
     with pytest.raises(ValueError) as caught:
         Trainer().test(Adam(), ckpt_path="best")
     assert str(caught.value) == (
-        "ckpt_path='best': no checkpoint callback of this Trainer knows of one; fit first, or pass a path"
+        "ckpt_path='best': no checkpoint callback of this Trainer knows of one, and there is none below "
+        f"{str(Path.cwd())!r}; fit first, or pass a path"
     )
 
 
@@ -479,19 +477,6 @@ def test_a_missing_file_is_named():
 def test_a_file_of_weights_alone_is_no_checkpoint():
     torch.save(Adam().state_dict(), "weights.pt")
     assert refused("weights.pt") == "'weights.pt' is not a checkpoint: it holds no 'state_dict'"
-
-
-@pytest.mark.parametrize("content", [b"", b"some text", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04cut off"])
-def test_a_file_that_cannot_be_read_is_named(content):
-    Path("odd.ckpt").write_bytes(content)
-    assert refused("odd.ckpt").startswith("'odd.ckpt' cannot be read as a checkpoint of plain data: ")
-
-
-def test_a_cut_off_checkpoint_is_named():
-    fitted()
-    whole = Path("run.ckpt").read_bytes()
-    Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert refused("cut.ckpt").startswith("'cut.ckpt' cannot be read as a checkpoint of plain data: ")
 
 
 @pytest.mark.parametrize("method", ["fit", "test"])

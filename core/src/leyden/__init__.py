@@ -12,6 +12,7 @@ from leyden.environment import ClusterEnvironment
 from leyden.finite import NonFiniteError
 from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
+from leyden.interrupts import Terminated
 from leyden.limits import at, every
 from leyden.logger import Logger
 from leyden.messages import LeydenWarning, silence
@@ -46,6 +47,7 @@ __all__ = [
     "Profiler",
     "Progress",
     "Strategy",
+    "Terminated",
     "Trainer",
     "__version__",
     "allow_rebuild",

@@ -88,6 +88,8 @@ TABLE: dict[str, Argument] = {
     "loader_key_template": Argument(
         "a str with '{name}' and '{loader}', such as '{loader}/{name}'", (str,), lambda v: "{name}" in v and "{loader}" in v
     ),
+    "grace_s": Argument("a number >= 0 (seconds)", (int, float), lambda v: v >= 0),
+    "auto_resume": _SWITCH,
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 

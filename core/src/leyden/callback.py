@@ -51,6 +51,14 @@ class Callback(Hooks, Component):
         """
         return None
 
+    def save_before_stop(self, trainer: Trainer) -> str | None:
+        """Called between two steps when a signal ends the run: a callback that saves checkpoints saves the state as it is.
+
+        Returns:
+            The path of a checkpoint of this state, one that was there already included; None if there is none.
+        """
+        return None
+
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Called once before training, after the sanity check, to refuse what cannot work.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leyden.finite import FiniteWatch
+from leyden.interrupts import Received
 
 if TYPE_CHECKING:
     from leyden.data.loaders import Loader
@@ -34,7 +35,9 @@ class RunState:
         self.should_stop = False
         """Set it, and training stops at the next batch, or once ``min_epochs`` and ``min_steps`` are reached."""
         self.interrupt_requested = False
-        """Whether Ctrl-C was pressed; the loops stop after the running batch."""
+        """Whether a signal came, Ctrl-C or SIGTERM; the loops stop after the running batch. Set it to stop so yourself."""
+        self.received = Received()
+        """Which signal that was."""
         self.interrupted = False
         """Whether Ctrl-C ended the last fit."""
         self.running_batch: tuple[Any, int] | None = None

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from leyden.callback import Callback
-from leyden.checkpoint.format import understood
 from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
+from leyden.checkpoint.newest import open_checkpoint
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
@@ -37,10 +37,8 @@ _DEFAULT_EPOCHS = 1000
 
 def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> History:
     """Trains; ``train`` and ``val`` are the loaders the user gave, if any."""
-    with session(trainer, "fit", module, datamodule):
-        loop = _fit_loop(trainer, module, ckpt_path, train, val)
-        with deferred_interrupt(trainer):
-            loop.run()
+    with session(trainer, "fit", module, datamodule), deferred_interrupt(trainer):
+        _fit_loop(trainer, module, ckpt_path, train, val).run()
     return trainer.history
 
 
@@ -149,10 +147,7 @@ def _default_limits(trainer: Trainer) -> None:
 
 def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dict[str, Any] | None:
     """From ``prepare_data`` to the module on its device with the checkpoint's weights, if there is one."""
-    checkpoint = None
-    if ckpt_path is not None:
-        trainer.ckpt_path = trainer.resolve_checkpoint(ckpt_path)
-        checkpoint = understood(trainer.checkpoint_io.load(trainer.ckpt_path), trainer.ckpt_path)
+    checkpoint = open_checkpoint(trainer, ckpt_path)
     for owner in (trainer.datamodule, module):
         if (
             owner is not None

@@ -15,6 +15,7 @@ from leyden.compile import TracedMetrics
 from leyden.data.reading import explain_worker
 from leyden.data.stages import end_workers
 from leyden.datamodule import DataModule
+from leyden.interrupts import Terminated
 from leyden.messages import add_note, new_run, warn
 from leyden.metrics.store import Metrics
 from leyden.module import Module
@@ -129,10 +130,11 @@ def _end(trainer: Trainer, stage: str, module: Module, error: BaseException | No
     failed = _note(error, "strategy.teardown", trainer.strategy.teardown, module)
     failed = _note(failed, "resetting the metrics", trainer.metrics.forget)
     failed = _note(failed, "ending the loaders' workers", end_workers, trainer)
+    failed = _note(failed, "the last save", trainer.checkpoint_io.teardown)
     if error is None and stage == "fit":
         failed = trainer.bus.guarded("on_fit_end", trainer, module, errors=failed)
     failed = trainer.bus.guarded("teardown", trainer, module, stage, errors=failed)
-    status = "success" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    status = "success" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "failed"
     for logger in trainer.loggers if trainer.is_global_zero else []:
         failed = _note(failed, f"{type(logger).__name__}.finalize", logger.finalize, status)
     _leave(trainer, module)

@@ -70,6 +70,8 @@ class Settings:
         self.overfit_batches: float = given["overfit_batches"]
         self.nan_policy: str | None = given["nan_policy"]
         self.loader_key_template: str = given["loader_key_template"]
+        self.grace_s: float | None = given["grace_s"]
+        self.auto_resume: bool = given["auto_resume"]
         self.on_interrupt: str | None = given["on_interrupt"]
         self.use_distributed_sampler: bool = given["use_distributed_sampler"]
         self.sync_batchnorm: bool = given["sync_batchnorm"]

@@ -12,6 +12,7 @@ from leyden import arguments, runs
 from leyden.accelerator import Accelerator
 from leyden.bus import Bus
 from leyden.callback import Callback
+from leyden.checkpoint.newest import find_checkpoint
 from leyden.checkpoint.save import gather
 from leyden.checkpoint_io import CheckpointIO
 from leyden.data.loaders import INFINITE
@@ -19,7 +20,7 @@ from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
 from leyden.finite import parameters_finite
-from leyden.interrupts import in_notebook
+from leyden.interrupts import in_notebook, stop
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.step import TrainStep
@@ -104,6 +105,8 @@ class Trainer(Settings, RunState):
         loader_key_template: str = "{name}/{loader}",
         on_interrupt: str | None = None,
         nan_policy: str | None = None,
+        grace_s: float | None = None,
+        auto_resume: bool = False,
         **unknown: Any,
     ) -> None:
         """Chooses the parts of its runs; nothing is opened, moved or started.
@@ -167,6 +170,10 @@ class Trainer(Settings, RunState):
                 parameters; if those are not finite either it stops. ``"stop"`` looks at every loss at the next log point and
                 stops. ``"skip"`` leaves out updates whose loss or gradients are not finite, ``"strict"`` stops before them;
                 both wait for the device once a step. ``"off"`` goes on.
+            grace_s: seconds after SIGTERM within which the running batch must have ended and the state been saved; then the run
+                ends with what was saved before. None waits for the batch.
+            auto_resume: whether ``fit`` without a ``ckpt_path`` goes on from the newest whole checkpoint of the last run, in the
+                ``dirpath`` of a checkpoint callback or below ``default_root_dir``.
             unknown: offered to plug-ins; what none of them knows is an error.
 
         Raises:
@@ -250,7 +257,9 @@ class Trainer(Settings, RunState):
     def _register_parts(self) -> None:
         for callback in self.callbacks:
             self.bus.register(callback, role="callback")
-        for component in (self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler):
+        for component in (
+            self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler, self.checkpoint_io,
+        ):  # fmt: skip
             self.bus.register(component, role="component")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -488,9 +497,12 @@ class Trainer(Settings, RunState):
         checkpoint = gather(self, bool(weights_only))
         if self.is_global_zero:
             self.checkpoint_io.save(checkpoint, filepath)
-            for logger in self.loggers:
-                logger.after_save_checkpoint(os.fspath(filepath))
+            self.checkpoint_io.after_save(lambda: self._tell_loggers(os.fspath(filepath)))
         self.strategy.barrier()
+
+    def _tell_loggers(self, path: str) -> None:
+        for logger in self.loggers:
+            logger.after_save_checkpoint(path)
 
     def is_finite(self) -> bool:
         """Whether every parameter that is trained is finite; with several processes, all of them call it."""
@@ -684,6 +696,15 @@ class Trainer(Settings, RunState):
 
     # ---- a run ----
 
+    def stop_for_signal(self) -> None:
+        """Called by the loops between two batches when a signal came: saves what was done and raises.
+
+        Raises:
+            KeyboardInterrupt: it was Ctrl-C.
+            Terminated: it was SIGTERM or SIGHUP.
+        """
+        stop(self)
+
     def _prepare(
         self,
         stage: str,
@@ -739,10 +760,11 @@ class Trainer(Settings, RunState):
         path = os.fspath(ckpt_path)
         if path not in ("best", "last"):
             return path
-        known = self.known_checkpoint(path)
+        known = self.known_checkpoint(path) or find_checkpoint(self, path)
         if known is None:
             raise ValueError(
-                f"ckpt_path={path!r}: no checkpoint callback of this Trainer knows of one; fit first, or pass a path"
+                f"ckpt_path={path!r}: no checkpoint callback of this Trainer knows of one, and there is none below "
+                f"{self.default_root_dir!r}; fit first, or pass a path"
             )
         return known
 

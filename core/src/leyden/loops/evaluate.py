@@ -115,7 +115,7 @@ class EvaluateLoop:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
                 if trainer.interrupt_requested:
-                    raise KeyboardInterrupt
+                    trainer.stop_for_signal()
                 metrics.batch = None
                 if not batch_idx:
                     metrics.seen.add(dataloader_idx)

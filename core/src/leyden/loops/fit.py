@@ -171,7 +171,7 @@ class FitLoop:
             if by_step_plateau and stepped:
                 schedulers.advance(by_step_plateau, steps_done)
             if trainer.interrupt_requested:
-                raise KeyboardInterrupt
+                trainer.stop_for_signal()
             may_stop = trainer.should_stop or steps_done == trainer.max_steps or self.deadline is not None
             if may_stop and self._stop_inside_epoch():
                 break

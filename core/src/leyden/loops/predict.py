@@ -66,7 +66,7 @@ class PredictLoop:
                         self._refuse(batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
                 if trainer.interrupt_requested:
-                    raise KeyboardInterrupt
+                    trainer.stop_for_signal()
         return kept
 
     def _to_cpu(self, value: Any) -> Any:

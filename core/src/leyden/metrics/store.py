@@ -420,9 +420,7 @@ class Metrics:
             for entry, total in zip(entries, totals, strict=True)
         ]
 
-    def _over_processes(
-        self, context: Context, tables: list[dict[str, Entry]], entries: list[tuple[int, Entry]]
-    ) -> list[Any]:
+    def _over_processes(self, context: Context, tables: list[dict[str, Entry]], entries: list[tuple[int, Entry]]) -> list[Any]:
         """The values of ``entries`` over all processes, and of those that this one lacks because it had no batch.
 
         Raises:

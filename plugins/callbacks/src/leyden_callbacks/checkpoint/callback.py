@@ -7,12 +7,14 @@ import math
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from leyden import Callback, hookimpl
+from leyden import Callback, CheckpointIO, Terminated, hookimpl
+from leyden.checkpoint.lock import DirectoryTaken
+from leyden.checkpoint.manifest import Entry, Manifest
 from leyden.messages import shown
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from leyden_callbacks.checkpoint.filenames import DEFAULT_TEMPLATE, check_templa
 from leyden_callbacks.checkpoint.folder import Folder, is_remote
 from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Schedule
+from leyden_callbacks.checkpoint.shelf import Shelf
 from leyden_callbacks.checkpoint.top_k import TopK
 from leyden_callbacks.monitor import Monitor, counters
 from leyden_callbacks.speech import say
@@ -28,15 +31,18 @@ from leyden_callbacks.speech import say
 if TYPE_CHECKING:
     from leyden import Module, Trainer
 
-_EXCEPTION = "exception"
+_EXCEPTION, _INTERRUPTED = "exception", "interrupted"
 
 
 class ModelCheckpoint(Callback):
     """Saves checkpoints; keeps the ``save_top_k`` best by ``monitor``, or the newest one if nothing is monitored.
 
     A monitored checkpoint is saved only with a value that describes its own weights: one that is due between validations is
-    saved after the next. A value that is not finite never replaces one that is. Only files that this callback wrote are
-    ever deleted.
+    saved after the next. A value that is not finite never replaces one that is.
+
+    ``checkpoints.json`` in the folder lists what was saved there, so that a new process finds the best and the newest, also where
+    the folder was moved; only files that it lists are ever deleted. While a run saves there no other one can: it is refused,
+    or takes a folder of its own where ``dirpath`` was not given. When a signal ends the run, the state is saved first.
 
     Args:
         dirpath: where to; ``<trainer.log_dir>/checkpoints`` if not given. Local, or a URL that fsspec knows.
@@ -46,8 +52,8 @@ class ModelCheckpoint(Callback):
         save_last: True also keeps the newest state as ``last.ckpt`` at every moment a checkpoint is due; ``"link"`` makes that
             a symbolic link wherever the newest state was just saved under another name.
         save_top_k: how many to keep; -1 keeps all, 0 none.
-        save_on_exception: whether to save when training fails or is interrupted; in one process only, because a process that
-            failed cannot save together with the others.
+        save_on_exception: whether to save when training fails; in one process only, because a process that failed cannot save
+            together with the others. Such a file is deleted when a newer state of the run is safe.
         save_weights_only: whether to leave out what only resuming needs.
         mode: ``"min"`` or ``"max"``, what is better.
         auto_insert_metric_name: whether ``{epoch}`` in a template becomes ``epoch=3`` rather than ``3``.
@@ -136,6 +142,11 @@ class ModelCheckpoint(Callback):
         self._kept = TopK(save_top_k, mode if monitor is not None else "max")
         self._inherited: tuple[str, float] | None = None  # the best of the run this one resumed from, in another folder
         self._origin: Folder | None = None  # of the checkpoint that the run goes on from
+        self._shelf: Shelf | None = None  # from setup to teardown of a fit
+        self._run = ""  # the name of the last run in the folder's manifest
+        self._listed: list[Entry] = []  # what the folder's manifest has of the run that is gone on with
+        self._newest = ""  # the name of the file with the newest state
+        self._spare: list[str] = []  # saved when a run ended early; a newer state makes them superfluous
         self._training = False
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
@@ -189,18 +200,20 @@ class ModelCheckpoint(Callback):
     def resolve_checkpoint(self, which: str) -> str | None:
         """The path of the ``"best"`` or the ``"last"`` checkpoint, if there is one.
 
-        ``"last"`` is the newest state that was saved; in a new process, the newest ``last*.ckpt`` or
-        ``exception*.ckpt`` of a given ``dirpath``.
+        ``"last"`` is the newest state that was saved. In a new process the list in a given ``dirpath`` knows; without one, the
+        newest is that of the ``last*.ckpt`` and ``exception*.ckpt`` there that was written last.
         """
-        if which == "best":
-            return self.best_model_path or None
-        if which != "last":
+        if which not in ("best", "last"):
             return None
-        if self.last_model_path:
-            return self.last_model_path
-        if self._kept.scores and self._folder:
-            return self._folder.newest(self.best_k_models)
+        known = self.best_model_path if which == "best" else self._newest and self._path(self._newest)
+        if known:
+            return known
         if self._dirpath_given and self._folder and not is_remote(self._folder.path):
+            manifest = Manifest.read(Path(self._folder.path), CheckpointIO().checksum)
+            entry = manifest.best(self.monitor, self.mode) if which == "best" else next(iter(manifest.of_run()), None)
+            if entry is not None:
+                return os.path.normpath(self._path(entry.name))
+        if which == "last" and self._dirpath_given and self._folder and not is_remote(self._folder.path):
             here = Path(self._folder.path)
             found = (here.glob(f"{prefix}*{self.FILE_EXTENSION}") for prefix in (self.CHECKPOINT_NAME_LAST, _EXCEPTION))
             return self._folder.newest(chain.from_iterable(found))
@@ -233,6 +246,7 @@ class ModelCheckpoint(Callback):
             "kth_value": self._kept.scores.get(self._kept.worst),
             "last_model_path": self._relative(self.last_model_path),
             "due": self._due,
+            "run": self._shelf.run if self._shelf else self._run,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -243,16 +257,37 @@ class ModelCheckpoint(Callback):
         self._kept.scores = taken.scores
         self._inherited = taken.best_elsewhere
         self.last_model_path = self._path(taken.last) if taken.last else ""
+        self._newest = taken.last
+        if self._listed:
+            self._take_over_listed(state_dict.get("run", ""))
         current = state_dict.get("current_score")
         self.current_score = torch.tensor(float(current)) if current is not None else None
         self._due = bool(state_dict.get("due", False))
         self._update_best()
 
+    def _take_over_listed(self, run: str) -> None:
+        """The folder's list knows the run better than one of its checkpoints: what was saved after that is in it, too."""
+        if self._shelf is not None:
+            self._shelf.run = run
+        by_kind: dict[str, list[Entry]] = {}
+        for entry in self._listed:
+            by_kind.setdefault(entry.kind, []).append(entry)
+        for entry in by_kind.get("top_k", []):
+            worst = math.nan if entry.score is None else entry.score
+            self._kept.scores[entry.name] = worst if self._watched else float(entry.order)
+        if by_kind.get("last"):
+            self.last_model_path = self._path(by_kind["last"][-1].name)
+        self._spare = [entry.name for entry in by_kind.get("stop", [])]
+        self._newest = self._listed[-1].name
+
     # ---- the run ----
 
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
-        """Remembers where the checkpoint lies, for the paths in it are relative."""
+        """Remembers where the checkpoint lies, for the paths in it are relative, and what the folder has of its run."""
         path = getattr(trainer, "ckpt_path", None)
+        state = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        if self._shelf is not None and state.get("run"):
+            self._listed = trainer.strategy.broadcast(self._shelf.entries(self.state_key, state["run"]))
         if path:
             self._origin = Folder(os.fspath(path).rpartition("/")[0] if is_remote(path) else os.fspath(Path(path).parent))
 
@@ -260,8 +295,7 @@ class ModelCheckpoint(Callback):
         """Finds the directory and refuses one that cannot be written."""
         if stage != "fit":
             return
-        if not self._dirpath_given:
-            self._folder = Folder(trainer.strategy.broadcast(Folder(trainer.log_dir).of("checkpoints")))
+        self._open_folder(trainer)
         # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
         self._kept.scores.clear()
         self._inherited = None
@@ -269,8 +303,46 @@ class ModelCheckpoint(Callback):
         self._origin = None
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
-        if trainer.is_global_zero and not trainer.fast_dev_run and self._folder:
-            self._folder.check_writable(type(self).__name__)
+        self._newest, self._spare, self._listed = "", [], []
+
+    def _open_folder(self, trainer: Trainer) -> None:
+        """Finds a folder that can be written and that is no other run's, and keeps it for this one.
+
+        Raises:
+            DirectoryTaken: another run saves to the ``dirpath`` that was given.
+            OSError: it cannot be written.
+        """
+        self._leave_folder()
+        owner = type(self).__name__
+        if self._dirpath_given and self._folder:
+            candidates = iter([self._folder])
+        else:
+            names = chain(["checkpoints"], (f"checkpoints_{number}" for number in count(1)))
+            candidates = (Folder(Folder(trainer.log_dir).of(name)) for name in names)
+        if trainer.is_global_zero:
+            for folder in candidates:
+                try:
+                    if not trainer.fast_dev_run:
+                        folder.check_writable(owner)
+                    self._folder, self._shelf = folder, Shelf.of(folder, trainer)
+                    break
+                except DirectoryTaken as error:
+                    if self._dirpath_given:
+                        raise DirectoryTaken(f"{owner}: {error}") from None
+        path = trainer.strategy.broadcast(self._folder.path if self._folder else "")
+        if not trainer.is_global_zero:
+            self._folder = Folder(path)
+            self._shelf = Shelf.of(self._folder, trainer)
+
+    def _leave_folder(self) -> None:
+        if self._shelf is not None:
+            self._run = self._shelf.run
+            self._shelf.close()
+            self._shelf = None
+
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """The folder is anybody's again."""
+        self._leave_folder()
 
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Refuses a monitor that is a mistyped key of the validation."""
@@ -329,21 +401,41 @@ class ModelCheckpoint(Callback):
         """There is nothing left to save."""
         self._training = False
 
+    def save_before_stop(self, trainer: Trainer) -> str | None:
+        """Saves the whole state as it is, unless that is done already."""
+        if not self._training or trainer.fast_dev_run or not trainer.global_step:
+            return None
+        if not self._is_unsaved(trainer):
+            return self._path(self._newest) if self._newest else None
+        return self._save_spare(trainer, _INTERRUPTED, weights_only=False)
+
+    def _is_unsaved(self, trainer: Trainer) -> bool:
+        return trainer.global_step > max(self._top_k_step, self._last_step)
+
     def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         """Saves the state after the last step, if asked to."""
-        unsaved = trainer.global_step > max(self._top_k_step, self._last_step)
-        if not (self.save_on_exception and self._training and unsaved) or trainer.fast_dev_run:
+        if not (self.save_on_exception and self._training and self._is_unsaved(trainer)) or trainer.fast_dev_run:
             return
+        if isinstance(exception, KeyboardInterrupt | Terminated):
+            return  # between two steps the state was saved already; elsewhere it may be half of a step
         if trainer.strategy.world_size > 1:
             say(
                 trainer,
                 f"{type(self).__name__}(save_on_exception=True): not saved, for one process cannot save without the others",
             )
             return
-        path = self._path(self._name(trainer, f"{_EXCEPTION}-{DEFAULT_TEMPLATE}", ours=()))
-        trainer.save_checkpoint(path, self.save_weights_only)
-        self.last_model_path = path
+        path = self._save_spare(trainer, _EXCEPTION, self.save_weights_only)
         say(trainer, f"the state after step {trainer.global_step} was saved as {path}")
+
+    def _save_spare(self, trainer: Trainer, prefix: str, weights_only: bool) -> str:
+        """Saves the state beside those that are kept, until a newer one is safe."""
+        name = self._name(trainer, f"{prefix}-{DEFAULT_TEMPLATE}", ours=())
+        self._put(name, "stop", weights_only)
+        older, self._spare = self._spare, [name]
+        self._newest = name
+        self._last_step = trainer.global_step
+        self._shelved.commit(older, self._elsewhere())
+        return self._path(name)
 
     # ---- saving ----
 
@@ -365,8 +457,14 @@ class ModelCheckpoint(Callback):
             self._due = False
         if last and (saved or self._last_step != trainer.global_step):
             self._save_last(trainer, last, saved)
-        for name in unneeded:
-            self._remove(trainer, name)
+            self._newest = last
+        elif saved:
+            self._newest = saved
+        else:
+            return
+        unneeded += self._spare
+        self._spare = []
+        self._shelved.commit(unneeded, self._elsewhere())
 
     def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
         """Saves the state if it is good enough; returns its name, or nothing."""
@@ -389,7 +487,7 @@ class ModelCheckpoint(Callback):
         removed = self._kept.add(name, score)
         self._update_best()
         try:
-            trainer.save_checkpoint(self._path(name), self.save_weights_only)
+            self._put(name, "top_k", self.save_weights_only, score if self._watched else None)
         except BaseException:
             self._kept.scores = before
             self._update_best()
@@ -401,17 +499,23 @@ class ModelCheckpoint(Callback):
         return name
 
     def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
-        linked = False
-        if self.save_last == "link" and newest:
-            made = trainer.is_global_zero and self._here.link(name, newest)
-            linked = trainer.strategy.broadcast(made)
-        if not linked:
-            trainer.save_checkpoint(self._path(name), self.save_weights_only)
+        if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
+            self._shelved.link(self._entry(name, "last"), newest)
+        else:
+            self._put(name, "last", self.save_weights_only)
         self._last_step = trainer.global_step
 
-    def _remove(self, trainer: Trainer, name: str) -> None:
-        if trainer.is_global_zero:
-            trainer.checkpoint_io.remove(self._path(name))
+    def _put(self, name: str, kind: str, weights_only: bool, score: float | None = None) -> None:
+        self._shelved.save(self._entry(name, kind, score), weights_only)
+
+    def _entry(self, name: str, kind: str, score: float | None = None) -> Entry:
+        return Entry(name, kind=kind, score=score, monitor=self.monitor, mode=self.mode, owner=self.state_key)
+
+    def _elsewhere(self) -> Entry | None:
+        """The best checkpoint for the list of this folder, if it is in another one."""
+        if self._inherited is None or self.best_model_path != self._inherited[0] or is_remote(self._here.path):
+            return None
+        return self._entry(self._relative(self.best_model_path), "elsewhere", self._inherited[1])
 
     # ---- names ----
 
@@ -425,7 +529,9 @@ class ModelCheckpoint(Callback):
 
         def is_taken(candidate: str) -> bool:
             name = candidate + self.FILE_EXTENSION
-            return name not in ours and self._here.has(name)
+            if name in ours or not self._here.has(name):
+                return False
+            return self._shelf is None or not self._shelf.is_own(name, trainer.global_step)
 
         # Rank 0 decides: another one may look when the file is there already.
         stem = trainer.strategy.broadcast(unused_name(stem, is_taken, first=self.STARTING_VERSION))
@@ -439,6 +545,11 @@ class ModelCheckpoint(Callback):
 
     def _relative(self, path: str) -> str:
         return self._folder.name(path) if self._folder else path
+
+    @property
+    def _shelved(self) -> Shelf:
+        assert self._shelf is not None, "setup() opens it"
+        return self._shelf
 
     @property
     def _here(self) -> Folder:

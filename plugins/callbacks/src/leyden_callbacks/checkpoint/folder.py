@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import fsspec
+from leyden.checkpoint.files import sync_directory, temporary_for
 
 
 class Folder:
@@ -58,19 +60,26 @@ class Folder:
             return found[-1] if found else None
         return max((path for path in found if Path(path).is_file()), key=lambda path: Path(path).stat().st_mtime_ns, default=None)
 
-    def link(self, name: str, target: str) -> bool:
-        """Makes ``name`` a link to ``target``, replacing what was there; False where there are no links."""
+    @cached_property
+    def has_links(self) -> bool:
+        """Whether there can be symbolic links in the folder, which must exist."""
         if is_remote(self.path):
             return False
-        path = Path(self.of(name))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.symlink_to(os.path.relpath(self.of(target), path.parent))
-            temporary.replace(path)
-        except OSError:  # a file system without links
-            temporary.unlink(missing_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.path, prefix=".") as place:
+                Path(place, "link").symlink_to("nowhere")
+        except OSError:
             return False
         return True
+
+    def link(self, name: str, target: str) -> None:
+        """Makes ``name`` a link to ``target``, replacing what was there."""
+        path = Path(self.of(name))
+        temporary = temporary_for(path)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(self.of(target), path.parent))
+        temporary.replace(path)
+        sync_directory(path.parent)
 
     def check_writable(self, owner: str) -> None:
         """Writes to the folder, or where it would be made, and leaves nothing behind.

@@ -1,0 +1,165 @@
+"""The checkpoints of a run in one folder: saved, listed in the folder's manifest, and deleted only if listed there."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leyden.checkpoint.files import explaining, remove_stale
+from leyden.checkpoint.lock import DirectoryLock
+from leyden.checkpoint.manifest import Entry, Manifest, new_run
+
+from leyden_callbacks.checkpoint.folder import Folder, is_remote
+
+if TYPE_CHECKING:
+    from leyden import Trainer
+
+
+class Shelf:
+    """Callbacks of one Trainer that save to one folder share one. On ranks other than 0, and for URLs, nothing is listed."""
+
+    def __init__(self, folder: Folder, trainer: Trainer) -> None:
+        self.folder = folder
+        self.trainer = trainer
+        self.run = new_run()
+        """The run in the manifest that saves here; one that is continued keeps its own."""
+        self.users = 0
+        self.guard = threading.RLock()  # a save in the background lists what it saved
+        self.manifest: Manifest | None = None
+        self._lock: DirectoryLock | None = None
+        self._made: list[Path] = []
+        self._saved: list[Entry] = []
+        if trainer.is_global_zero and not is_remote(folder.path) and not trainer.fast_dev_run:
+            self._open(Path(folder.path))
+
+    @classmethod
+    def of(cls, folder: Folder, trainer: Trainer) -> Shelf:
+        """The one of this Trainer and folder.
+
+        Raises:
+            DirectoryTaken: another run saves there.
+            OSError: nothing can be written there.
+        """
+        shelf = next((shelf for shelf in _OPEN if shelf.trainer is trainer and shelf.folder.path == folder.path), None)
+        if shelf is None:
+            shelf = cls(folder, trainer)
+            _OPEN.append(shelf)
+        shelf.users += 1
+        return shelf
+
+    def _open(self, path: Path) -> None:
+        place = path
+        while not place.exists() and place != place.parent:
+            self._made.append(place)
+            place = place.parent
+        try:
+            with explaining(path / "checkpoints.json"):  # the first file that this run would write there
+                path.mkdir(parents=True, exist_ok=True)
+                self._lock = DirectoryLock(path)
+            remove_stale(path)
+            self.manifest = Manifest.read(path)
+            for entry in self.manifest.settle(self.trainer.checkpoint_io.checksum):
+                self._delete(entry.name, entry.run)
+        except BaseException:
+            self._leave()
+            raise
+
+    def close(self) -> None:
+        """Lets the folder go, when the last user does; one that was made for nothing is deleted."""
+        self.users -= 1
+        if self.users:
+            return
+        _OPEN.remove(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        with contextlib.suppress(OSError):
+            for directory in self._made:
+                directory.rmdir()  # fails where there is something in it
+
+    # ---- what is there ----
+
+    def entries(self, owner: str, run: str) -> list[Entry]:
+        """The checkpoints that a callback saved in this run, oldest first."""
+        if self.manifest is None:
+            return []
+        return [entry for entry in reversed(self.manifest.of_run(run)) if entry.owner == owner]
+
+    def is_own(self, name: str, step: int) -> bool:
+        """Whether ``name`` is a checkpoint that this run saved at ``step`` or, before it went on from an older one, later."""
+        if self.manifest is None:
+            return False
+        return any(entry.name == name and entry.run == self.run and entry.step >= step for entry in self.manifest.entries)
+
+    # ---- saving ----
+
+    def save(self, entry: Entry, weights_only: bool) -> None:
+        """Saves the state as it is; :meth:`commit` lists it."""
+        entry.run, entry.weights_only = self.run, weights_only
+        entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
+        with self.guard:
+            if self.manifest is not None:
+                # If there is no space for this there is none for the checkpoint, whose error says more.
+                with contextlib.suppress(OSError):
+                    self.manifest.announce(entry)
+        try:
+            self.trainer.save_checkpoint(self.folder.of(entry.name), weights_only)
+        except BaseException:
+            with self.guard, contextlib.suppress(OSError):
+                if self.manifest is not None:
+                    self.manifest.forget(entry.name)
+            raise
+        self._saved.append(entry)
+
+    def link(self, entry: Entry, target: str) -> None:
+        """Makes ``entry`` a link to ``target``, which was just saved."""
+        entry.run = self.run
+        entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
+        self.trainer.checkpoint_io.after_save(lambda: self.folder.link(entry.name, target))
+        entry.order = self.manifest.next_order() if self.manifest is not None else 0
+        self._saved.append(entry)
+
+    def commit(self, drop: Sequence[str] = (), elsewhere: Entry | None = None) -> None:
+        """Lists what was saved since the last time, and then deletes what is not kept any more.
+
+        Args:
+            drop: names of this run.
+            elsewhere: the best checkpoint, if it is one of another folder.
+        """
+        saved, self._saved = self._saved, []
+        if not self.trainer.is_global_zero or not (saved or drop):
+            return
+        self.trainer.checkpoint_io.after_save(lambda: self._publish(saved, list(drop), elsewhere))
+
+    def _publish(self, saved: list[Entry], drop: list[str], elsewhere: Entry | None) -> None:
+        if self.manifest is None:
+            for name in drop:  # of a URL: only what this process saved is in ``drop``
+                self.trainer.checkpoint_io.remove(self.folder.of(name))
+            return
+        for entry in saved:
+            path = Path(self.folder.of(entry.name))
+            entry.time = entry.time or path.stat().st_mtime
+            with contextlib.suppress(OSError, ValueError):  # another checkpoint_io may write a directory
+                entry.size = path.stat().st_size
+                entry.checksum = self.trainer.checkpoint_io.checksum(path)
+        if elsewhere is not None:
+            elsewhere.run = self.run
+            saved.append(elsewhere)
+        with self.guard:
+            deletable = [name for name in drop if self.manifest.may_delete(name, self.run)]
+            self.manifest.record(saved, deletable, self.run)
+            for name in deletable:
+                self._delete(name, self.run)
+
+    def _delete(self, name: str, run: str) -> None:
+        assert self.manifest is not None, "there is a list of what may be deleted"
+        if self.manifest.may_delete(name, run):
+            self.trainer.checkpoint_io.remove(self.folder.of(name))
+
+
+_OPEN: list[Shelf] = []
