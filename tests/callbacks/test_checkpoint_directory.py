@@ -6,9 +6,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -111,7 +108,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_that_is_said(fit, script
     assert trainer.ckpt_path is None or trainer.ckpt_path == str(tmp_path / "epoch=0-step=4.ckpt")
     assert trainer.global_step == 12
     assert capsys.readouterr().err == (
-        f"leyden: the newest checkpoint is passed over: '{tmp_path}/epoch=1-step=8.ckpt' is damaged: 'archive/data/0' in it is "
+        f"leyden: the newest checkpoint is passed over: '{tmp_path}/epoch=1-step=8.ckpt' is damaged: 'archive/data/1' in it is "
         f"not what was written (its checksum differs); going on from '{tmp_path}/epoch=0-step=4.ckpt' of step 4: "
         f"4 steps are lost\n"
     )
@@ -308,52 +305,45 @@ def test_four_runs_started_at_once_in_one_directory_never_touch_each_others_file
     assert len(set().union(*map(set, reports.values()))) == sum(map(len, reports.values()))
 
 
+class Big(TinyModule):
+    """Large enough for a save to take a while; says each step."""
+
+    def __init__(self, pipe):
+        super().__init__()
+        self.pipe, self.ballast = pipe, torch.nn.Parameter(torch.zeros(1 << 18))
+
+    def on_train_start(self):
+        os.write(self.pipe, f"from {self.global_step}\n".encode())
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        os.write(self.pipe, f"step {self.global_step}\n".encode())
+
+
 def test_kill_9_at_any_moment_leaves_a_run_that_goes_on(tmp_path):
-    script = textwrap.dedent(
-        """
-        import sys, torch
-        from leyden import Trainer
-        from leyden.testing import TinyModule
-        from leyden_callbacks import ModelCheckpoint
-
-        class Big(TinyModule):
-            def __init__(self):
-                super().__init__()
-                self.ballast = torch.nn.Parameter(torch.zeros(1 << 18))
-            def on_train_start(self):
-                print("from", self.global_step, flush=True)
-            def on_train_batch_end(self, outputs, batch, batch_idx):
-                print("step", self.global_step, flush=True)
-
-        torch.set_num_threads(1)
-        callback = ModelCheckpoint(sys.argv[1], every_n_train_steps=1, save_last=True)
-        Trainer(max_epochs=-1, max_steps=2000, callbacks=[callback], logger=False, enable_progress_bar=False,
-                enable_model_summary=False, accelerator="cpu", auto_resume=True, limit_val_batches=0).fit(Big())
-        """
-    )
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     done = 0
-    for steps in (3, 5, 4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout
-        started = process.stdout.readline().split()
-        assert started[:1] == ["from"], process.communicate()
-        assert done - 1 <= int(started[1]), "at most the step that was being saved is lost"
-        for _ in range(steps):
-            done = int(process.stdout.readline().split()[1])
-        process.kill()
-        process.communicate()
-        assert (tmp_path / "run/.leyden-lock").exists()
-    found = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")}
-    assert len(found) <= 4, found
-    assert ModelCheckpoint(tmp_path / "run").resolve_checkpoint("last")
-    fit_again = Trainer(
-        max_epochs=1, callbacks=[ModelCheckpoint(tmp_path / "run")], logger=False, enable_progress_bar=False,
-        enable_model_summary=False, accelerator="cpu",
-    )  # fmt: skip
-    fit_again.fit(TinyModule())
-    assert not list((tmp_path / "run").glob(".*")), "the lock and the temporary files of the dead are gone"
+    for steps in (3, 5, 4, 6):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            torch.set_num_threads(1)
+            callback = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_last=True)
+            trainer = Trainer(max_steps=5000, callbacks=[callback], auto_resume=True, limit_val_batches=0, **options)
+            trainer.fit(Big(writing))
+            os._exit(1)
+        os.close(writing)
+        with os.fdopen(reading) as said:
+            started = int(said.readline().split()[1])
+            assert done - 1 <= started, "at most the step that was being saved is lost"
+            for _ in range(steps):
+                done = int(said.readline().split()[1])
+            os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        assert (tmp_path / ".leyden-lock").exists()
+    assert len([path for path in tmp_path.iterdir() if not path.name.startswith(".")]) <= 4
+    assert ModelCheckpoint(tmp_path).resolve_checkpoint("last")
+    Trainer(max_epochs=1, callbacks=[ModelCheckpoint(tmp_path)], **options).fit(TinyModule())
+    assert not list(tmp_path.glob(".*")), "the lock and the temporary files of the dead are gone"
 
 
 # ---- disks ----
