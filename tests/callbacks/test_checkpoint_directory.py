@@ -110,7 +110,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_that_is_said(fit, script
     assert capsys.readouterr().err == (
         f"leyden: the newest checkpoint is passed over: '{tmp_path}/epoch=1-step=8.ckpt' is damaged: 'archive/data/1' in it is "
         f"not what was written (its checksum differs); going on from '{tmp_path}/epoch=0-step=4.ckpt' of step 4: "
-        f"4 steps are lost\n"
+        f"4 steps are lost [LY016]\n"
     )
 
 
@@ -139,8 +139,8 @@ def test_auto_resume_starts_anew_and_then_goes_on(fit, tmp_path, capsys):
     second = fit(ModelCheckpoint(), auto_resume=True, max_epochs=3)
     assert (first.global_step, second.global_step) == (4, 12)
     assert capsys.readouterr().err == (
-        f"leyden: auto_resume: there is no checkpoint below '{tmp_path}' yet; training starts anew\n"
-        f"leyden: auto_resume: going on from '{tmp_path}/checkpoints/epoch=0-step=4.ckpt'\n"
+        f"leyden: auto_resume: there is no checkpoint below '{tmp_path}' yet; training starts anew [LY017]\n"
+        f"leyden: auto_resume: going on from '{tmp_path}/checkpoints/epoch=0-step=4.ckpt' [LY017]\n"
     )
 
 

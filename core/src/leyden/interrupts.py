@@ -139,6 +139,7 @@ def _save(trainer: Trainer) -> None:
             continue
         path = callback.save_before_stop(trainer)
         if path is not None:
+            trainer.checkpoint_io.teardown()  # it may be written in the background
             notify("LY015", f"{reason}: the state after step {trainer.global_step} is saved as {path}")
             return
 
