@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class RestoreBest(Callback):
     """After ``fit`` the module has the weights of the best checkpoint rather than those of the last step.
 
-    The best is that of the first checkpoint callback that monitors a value; what it saved last counts, too. Weights are all that is
-    restored: counters, optimizers and the checkpoints on the disk stay as they are. Nothing is restored when training fails or is
-    interrupted, for then it is to go on from where it was.
+    The best is that of the first checkpoint callback that monitors a value; what it saved last counts, too. Weights are all that
+    is restored: counters, optimizers and the checkpoints on the disk stay as they are. Nothing is restored when training fails or
+    is interrupted, for then it is to go on from where it was.
     """
 
     name = "restore_best"
@@ -37,8 +37,8 @@ class RestoreBest(Callback):
             return
         if not any(getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks):
             raise ValueError(
-                f"{type(self).__name__} restores the best checkpoint, but no checkpoint callback of this Trainer monitors a value; "
-                f"add one, such as {{'checkpoint': {{'monitor': 'val_loss'}}}}"
+                f"{type(self).__name__} restores the best checkpoint, but no checkpoint callback of this Trainer monitors a "
+                f"value; add one, such as {{'checkpoint': {{'monitor': 'val_loss'}}}}"
             )
 
     def on_train_end(self, trainer: Trainer, module: Module) -> None:

@@ -19,9 +19,9 @@ from leyden_checkpoint.snapshot import Snapshots
 class AsyncCheckpointIO(CheckpointIO):
     """Copies what is to be saved and leaves the writing to a thread; training waits for the copy only.
 
-    One checkpoint is written at a time: a save that comes before the last one is there waits for it. A write that fails raises at
-    the end of the next training step, at the next save or at the end of the run, whichever comes first; what is listed and deleted
-    after a save is left as it was. The end of a run waits until everything is there.
+    One checkpoint is written at a time: a save that comes before the last one is there waits for it. A write that fails raises
+    at the end of the next training step, at the next save or at the end of the run, whichever comes first; what is listed and
+    deleted after a save is left as it was. The end of a run waits until everything is there.
 
     Args:
         checkpoint_io: what writes, as an object or a name; ``torch.save`` to one file if not given.

@@ -29,7 +29,7 @@ class Snapshots:
         devices: set[torch.device] = set()
         found = self._copy(value, devices)
         for device in devices:
-            event = torch.cuda.Event()
+            event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch declares no types here
             event.record(torch.cuda.current_stream(device))
             self._events.append(event)
         self._copied = {}
@@ -63,13 +63,13 @@ class Snapshots:
         if buffer is None:
             on_gpu = tensor.device.type == "cuda"
             buffer = self._buffer(storage.nbytes(), pinned=on_gpu)
-            source = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)  # type: ignore[call-overload]  # its stub lacks this form
+            source = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
             buffer.copy_(source, non_blocking=on_gpu)
             self._copied[storage._cdata] = buffer
             if on_gpu:
                 devices.add(tensor.device)
         place = torch.empty(0, dtype=tensor.dtype)
-        place.set_(buffer.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())  # type: ignore[call-overload]  # likewise
+        place.set_(buffer.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
         return place
 
     def _buffer(self, size: int, *, pinned: bool) -> Tensor:
