@@ -139,8 +139,8 @@ def test_auto_resume_starts_anew_and_then_goes_on(fit, tmp_path, capsys):
     second = fit(ModelCheckpoint(), auto_resume=True, max_epochs=3)
     assert (first.global_step, second.global_step) == (4, 12)
     assert capsys.readouterr().err == (
-        f"leyden: auto_resume: there is no checkpoint below '{tmp_path}' yet; training starts anew [LY015]\n"
-        f"leyden: auto_resume: going on from '{tmp_path}/checkpoints/epoch=0-step=4.ckpt' [LY015]\n"
+        f"leyden: auto_resume: there is no checkpoint below '{tmp_path}' yet; training starts anew [LY017]\n"
+        f"leyden: auto_resume: going on from '{tmp_path}/checkpoints/epoch=0-step=4.ckpt' [LY017]\n"
     )
 
 

@@ -497,6 +497,26 @@ class Strict(CheckpointIO):
         os.remove(path)  # noqa: PTH107  # the mistake that people make
 
 
+class Torn(CheckpointIO):
+    """Writes later, what there is then."""
+
+    def save(self, checkpoint, path):
+        self.later = lambda: CheckpointIO.save(self, checkpoint, path)
+
+    def teardown(self):
+        self.later()
+
+
+class Neglectful(CheckpointIO):
+    def after_save(self, function):
+        pass
+
+
+class SameSum(CheckpointIO):
+    def checksum(self, path):
+        return "42"
+
+
 class Lossy(CheckpointIO):
     """Keeps the weights only."""
 
@@ -730,6 +750,19 @@ BROKEN = [
         "save left ['a.ckpt', 'a.ckpt.backup']",
     ),
     (CheckpointIOContract, Strict, "test_remove_deletes_and_forgives_what_is_gone", "[Errno 2] No such file or directory"),
+    (
+        CheckpointIOContract,
+        Torn,
+        "test_what_was_saved_may_change_right_afterwards",
+        "what was saved changed after save had returned",
+    ),
+    (
+        CheckpointIOContract,
+        Neglectful,
+        "test_what_is_to_happen_after_a_save_happens_when_the_file_is_there",
+        "after_save's function was called 0 times",
+    ),
+    (CheckpointIOContract, SameSum, "test_a_checksum_is_another_one_for_another_file", "two files have one checksum, '42'"),
     (CheckpointIOContract, Lossy, "test_load_gives_what_save_took", "load gave "),
 ]
 

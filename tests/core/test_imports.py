@@ -66,6 +66,7 @@ def test_the_house_has_the_packages_that_the_other_tests_look_at():
         "leyden_loggers",
         "leyden_precision",
         "leyden_callbacks",
+        "leyden_checkpoint",
         "leyden_profilers",
         "leyden_cli",
     } <= set(PACKAGES)

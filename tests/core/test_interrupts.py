@@ -79,8 +79,8 @@ def test_the_step_ends_the_state_is_saved_loggers_are_closed_and_the_exit_code_s
     assert logger.status == "interrupted"
     assert signal.getsignal(number) is signal.SIG_DFL
     assert capsys.readouterr().err == (
-        f"leyden: {number.name}: the run stops after this batch; a second one stops at once\n"
-        f"leyden: {number.name}: the state after step 3 is saved as saved.ckpt\n"
+        f"leyden: {number.name}: the run stops after this batch; a second one stops at once [LY008]\n"
+        f"leyden: {number.name}: the state after step 3 is saved as saved.ckpt [LY015]\n"
     )
 
 
@@ -165,7 +165,7 @@ def test_ctrl_c_saves_as_well(capsys):
     with pytest.raises(KeyboardInterrupt):
         Trainer(max_epochs=5, callbacks=[saves]).fit(module)
     assert saves.asked == [3]
-    assert "leyden: Ctrl-C: the state after step 3 is saved as saved.ckpt\n" in capsys.readouterr().err
+    assert "leyden: Ctrl-C: the state after step 3 is saved as saved.ckpt [LY015]\n" in capsys.readouterr().err
 
 
 def test_after_the_deadline_a_step_is_not_waited_for():
@@ -236,8 +236,8 @@ def test_a_script_that_catches_nothing_ends_as_one_that_was_terminated(tmp_path)
     path = tmp_path / "checkpoints/interrupted-epoch=1-step=6.ckpt"
     assert done.returncode == 143, done.stderr
     assert done.stderr.splitlines() == [
-        "leyden: SIGTERM: the run stops after this batch; a second one stops at once",
-        f"leyden: SIGTERM: the state after step 6 is saved as {path}",
+        "leyden: SIGTERM: the run stops after this batch; a second one stops at once [LY008]",
+        f"leyden: SIGTERM: the state after step 6 is saved as {path} [LY015]",
     ]
     assert path.is_file()
     assert {entry.name for entry in Path(path.parent).iterdir()} == {path.name, "epoch=0-step=4.ckpt", "checkpoints.json"}

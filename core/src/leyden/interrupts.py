@@ -142,7 +142,7 @@ def _save(trainer: Trainer) -> None:
     if late:
         newest = trainer.known_checkpoint("last")
         notify(
-            "LY017", f"{reason}: grace_s={trainer.grace_s:g} is over, so nothing more is saved; the newest checkpoint: {newest!r}"
+            "LY015", f"{reason}: grace_s={trainer.grace_s:g} is over, so nothing more is saved; the newest checkpoint: {newest!r}"
         )
         return
     for callback in trainer.callbacks:
@@ -150,7 +150,7 @@ def _save(trainer: Trainer) -> None:
             continue
         path = callback.save_before_stop(trainer)
         if path is not None:
-            notify("LY017", f"{reason}: the state after step {trainer.global_step} is saved as {path}")
+            notify("LY015", f"{reason}: the state after step {trainer.global_step} is saved as {path}")
             return
 
 

@@ -55,7 +55,7 @@ class Logger(Component):
         """Asked at the start of each run; a logger that draws graphs draws ``module`` from its ``example_input_array``."""
 
     def after_save_checkpoint(self, path: str) -> None:
-        """A checkpoint was written to ``path``."""
+        """A checkpoint was written to ``path``; called by whichever thread wrote it."""
 
     def save(self) -> None:
         """Puts what was taken so far where another process can read it."""

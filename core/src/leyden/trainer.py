@@ -498,6 +498,8 @@ class Trainer(Settings, RunState):
         if self.is_global_zero:
             self.checkpoint_io.save(checkpoint, filepath)
             self.checkpoint_io.after_save(lambda: self._tell_loggers(os.fspath(filepath)))
+            if not self.running:
+                self.checkpoint_io.teardown()  # nobody else will wait for one that writes in the background
         self.strategy.barrier()
 
     def _tell_loggers(self, path: str) -> None:

@@ -159,8 +159,8 @@ class Manifest:
 
     def announce(self, entry: Entry) -> None:
         """Says that a file is about to be written."""
-        entry.order = self.next_order()
-        entry.time = time.time()
+        entry.order = entry.order or self.next_order()
+        entry.time = entry.time or time.time()
         self.announced = [*(other for other in self.announced if other.name != entry.name), entry]
         self._write(durable=False)
 

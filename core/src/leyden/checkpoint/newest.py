@@ -29,9 +29,9 @@ def open_checkpoint(trainer: Trainer, ckpt_path: Any) -> dict[str, Any] | None:
     if ckpt_path is None and trainer.stage == "fit" and trainer.auto_resume:
         found = trainer.strategy.broadcast(_newest_of_run(trainer))
         if found is None:
-            notify("LY015", f"auto_resume: there is no checkpoint below {trainer.default_root_dir!r} yet; training starts anew")
+            notify("LY017", f"auto_resume: there is no checkpoint below {trainer.default_root_dir!r} yet; training starts anew")
             return None
-        notify("LY015", f"auto_resume: going on from {found!r}")
+        notify("LY017", f"auto_resume: going on from {found!r}")
         return _newest_whole(trainer, found)
     if ckpt_path is None:
         return None

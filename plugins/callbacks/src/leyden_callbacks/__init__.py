@@ -19,6 +19,7 @@ from leyden_callbacks.oom_microbatch import OOMMicrobatch
 from leyden_callbacks.prediction_writer import PredictionWriter, TorchPredictionWriter
 from leyden_callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar, progress_bar
 from leyden_callbacks.pruning import ModelPruning
+from leyden_callbacks.restore_best import RestoreBest
 from leyden_callbacks.slow_rank import SlowRank
 from leyden_callbacks.spike_detection import SpikeDetection, TrainingSpikeError
 from leyden_callbacks.stochastic_weight_averaging import StochasticWeightAveraging
@@ -49,6 +50,7 @@ __all__ = [
     "PredictionWriter",
     "ProgressBar",
     "RangeTest",
+    "RestoreBest",
     "RichProgressBar",
     "SlowRank",
     "SpikeDetection",

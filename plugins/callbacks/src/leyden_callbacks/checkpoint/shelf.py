@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ class Shelf:
         self._lock: DirectoryLock | None = None
         self._made: list[Path] = []
         self._saved: list[Entry] = []
+        self._order = 0
         if trainer.is_global_zero and not is_remote(folder.path) and not trainer.fast_dev_run:
             self._open(Path(folder.path))
 
@@ -102,11 +104,8 @@ class Shelf:
         """Saves the state as it is; :meth:`commit` lists it."""
         entry.run, entry.weights_only = self.run, weights_only
         entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
-        with self.guard:
-            if self.manifest is not None:
-                # If there is no space for this there is none for the checkpoint, whose error says more.
-                with contextlib.suppress(OSError):
-                    self.manifest.announce(entry)
+        entry.order, entry.time = self._next_order(), time.time()
+        self.trainer.checkpoint_io.after_save(lambda: self._announce(entry))
         try:
             self.trainer.save_checkpoint(self.folder.of(entry.name), weights_only)
         except BaseException:
@@ -116,12 +115,23 @@ class Shelf:
             raise
         self._saved.append(entry)
 
+    def _next_order(self) -> int:
+        listed = self.manifest.next_order() if self.manifest is not None else 1
+        self._order = max(self._order + 1, listed)
+        return self._order
+
+    def _announce(self, entry: Entry) -> None:
+        # If there is no space for this there is none for the checkpoint, whose error says more.
+        with self.guard, contextlib.suppress(OSError):
+            if self.manifest is not None:
+                self.manifest.announce(entry)
+
     def link(self, entry: Entry, target: str) -> None:
         """Makes ``entry`` a link to ``target``, which was just saved."""
         entry.run = self.run
         entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
         self.trainer.checkpoint_io.after_save(lambda: self.folder.link(entry.name, target))
-        entry.order = self.manifest.next_order() if self.manifest is not None else 0
+        entry.order, entry.time = self._next_order(), time.time()
         self._saved.append(entry)
 
     def commit(self, drop: Sequence[str] = (), elsewhere: Entry | None = None) -> None:
@@ -143,7 +153,6 @@ class Shelf:
             return
         for entry in saved:
             path = Path(self.folder.of(entry.name))
-            entry.time = entry.time or path.stat().st_mtime
             with contextlib.suppress(OSError, ValueError):  # another checkpoint_io may write a directory
                 entry.size = path.stat().st_size
                 entry.checksum = self.trainer.checkpoint_io.checksum(path)

@@ -1,0 +1,60 @@
+"""What RestoreBest leaves in the module."""
+
+import pytest
+import torch
+from leyden import Trainer
+from leyden_callbacks import ModelCheckpoint, RestoreBest
+
+
+def same(module, path):
+    return all(torch.equal(value, module.state_dict()[key]) for key, value in torch.load(path)["state_dict"].items())
+
+
+def test_after_training_the_module_has_the_best_weights(fit, scripted, tmp_path, capsys):
+    module, checkpoint, restore = scripted([0.3, 0.1, 0.2]), ModelCheckpoint(monitor="score", save_last=True), RestoreBest()
+    trainer = fit(restore, checkpoint, module=module, max_epochs=3)
+    best = tmp_path / "checkpoints/epoch=1-step=8.ckpt"
+    assert same(module, best)
+    assert not same(module, tmp_path / "checkpoints/last.ckpt")
+    assert restore.restored_path == str(best)
+    assert trainer.global_step == 12
+    assert capsys.readouterr().err == f"leyden: the module has the weights of the best checkpoint: {best} (step 8)\n"
+
+
+def test_the_last_epoch_may_be_the_best_and_a_save_in_the_background_is_waited_for(fit, scripted, tmp_path):
+    module = scripted([0.3, 0.1])
+    fit(RestoreBest(), ModelCheckpoint(monitor="score"), module=module, checkpoint_io="async")
+    assert same(module, tmp_path / "checkpoints/epoch=1-step=8.ckpt")
+
+
+def test_a_run_without_a_monitor_is_refused(fit):
+    with pytest.raises(ValueError) as error:
+        fit(RestoreBest(), ModelCheckpoint())
+    assert str(error.value) == (
+        "RestoreBest restores the best checkpoint, but no checkpoint callback of this Trainer monitors a value; add one, such as "
+        "{'checkpoint': {'monitor': 'val_loss'}}"
+    )
+
+
+def test_an_interrupted_run_keeps_its_weights(fit, scripted, tmp_path):
+    class Stops(scripted):
+        def on_train_epoch_end(self):
+            if self.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    module, restore = Stops([0.1, 0.2]), RestoreBest()
+    with pytest.raises(KeyboardInterrupt):
+        fit(restore, ModelCheckpoint(monitor="score"), module=module)
+    assert restore.restored_path == ""
+    assert not same(module, tmp_path / "checkpoints/epoch=0-step=4.ckpt")
+
+
+def test_a_fast_development_run_has_nothing_to_restore(fit):
+    restore = RestoreBest()
+    fit(restore, fast_dev_run=True)
+    assert restore.restored_path == ""
+
+
+def test_it_is_registered_as_restore_best(tmp_path):
+    trainer = Trainer(callbacks=["restore_best"], logger=False, default_root_dir=tmp_path)
+    assert isinstance(trainer.callbacks[0], RestoreBest)
