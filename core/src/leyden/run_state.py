@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from leyden.finite import FiniteWatch
 from leyden.interrupts import Received
+from leyden.seeding import run_seed
 
 if TYPE_CHECKING:
     from leyden.data.loaders import Loader
+    from leyden.data.streams import Stream
     from leyden.loops.fit import FitLoop
 
 
@@ -25,6 +27,9 @@ class RunState:
         self.running = False
         """Whether a run is going on."""
         self.accepts_logs = False
+        self.seed: int = run_seed()
+        """What every random number of the run follows from: that of ``seed_everything``, of ``torch.manual_seed``, or one that
+        torch drew when the process began; in a fit that goes on from a checkpoint, that of the checkpoint."""
         self.ckpt_path: str | None = None
         """The checkpoint that this run loaded, ``"best"`` and ``"last"`` resolved."""
         self.sanity_checking = False
@@ -32,6 +37,8 @@ class RunState:
         self.validating = False
         self.testing = False
         self.predicting = False
+        self.error: BaseException | None = None
+        """What ended the run, while everybody is told."""
         self.should_stop = False
         """Set it, and training stops at the next batch, or once ``min_epochs`` and ``min_steps`` are reached."""
         self.interrupt_requested = False
@@ -53,6 +60,8 @@ class RunState:
         self.test_dataloaders: Any = None
         self.predict_dataloaders: Any = None
         self.train_loader: Loader | None = None
+        self.streams: dict[str, Stream] = {}
+        """What reads the loaders of this run, by purpose: ``"train"``, ``"val/0"``, ..."""
         self.given_train: Any = None
         """The training loaders given to ``fit``, and below the validation loaders."""
         self.given_val: Any = None

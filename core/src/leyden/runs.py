@@ -9,6 +9,7 @@ from leyden.callback import Callback
 from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.checkpoint.newest import open_checkpoint
+from leyden.checkpoint.training import restore_loop, restore_seed
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
@@ -38,7 +39,9 @@ _DEFAULT_EPOCHS = 1000
 def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_path: Any, train: Any, val: Any) -> History:
     """Trains; ``train`` and ``val`` are the loaders the user gave, if any."""
     with session(trainer, "fit", module, datamodule), deferred_interrupt(trainer):
-        _fit_loop(trainer, module, ckpt_path, train, val).run()
+        loop = _fit_loop(trainer, module, ckpt_path, train, val)
+        with isolated_random_state():
+            loop.run()
     return trainer.history
 
 
@@ -54,15 +57,16 @@ def batches(
                 f"trainer.batches() runs one forward and backward a batch, but {type(module).__name__}'s optimizers "
                 f"evaluate the loss themselves or take turns; use fit()"
             )
-        for batch, batch_idx, is_last in loop.batches():
-            if trainer.accumulate_grad_batches > 1:
-                step.begin(is_last)
-            trainer.running_batch = (batch, batch_idx)
-            loop.outputs, loop.stepped = None, False  # until its user calls trainer.step()
-            yield batch
-            trainer.running_batch = None
-            if isinstance(step, ManualStep):
-                loop.stepped = step.update()
+        with isolated_random_state():
+            for batch, batch_idx, is_last in loop.batches():
+                if trainer.accumulate_grad_batches > 1:
+                    step.begin(is_last)
+                trainer.running_batch = (batch, batch_idx)
+                loop.outputs, loop.stepped = None, False  # until its user calls trainer.step()
+                yield batch
+                trainer.running_batch = None
+                if isinstance(step, ManualStep):
+                    loop.stepped = step.update()
 
 
 def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val: Any) -> FitLoop:
@@ -87,8 +91,10 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     schedulers = Schedulers(trainer.lr_scheduler_configs, module, trainer.metrics, trainer.progress.optimizer_steps)
     module.zero_grad()
     _set_train_mode(module)
-    trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
-    return trainer.fit_loop
+    loop = trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
+    if checkpoint is not None:
+        restore_loop(trainer, loop, checkpoint)
+    return loop
 
 
 def _set_train_mode(module: Module) -> None:
@@ -112,7 +118,7 @@ def evaluate(
             trainer.num_val_batches = [loader.length for loader in loaders]
         else:
             trainer.num_test_batches = [loader.length for loader in loaders]
-        with deferred_interrupt(trainer):
+        with isolated_random_state(), deferred_interrupt(trainer):
             return EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode).run()
     raise AssertionError("a session does not swallow exceptions")
 
@@ -132,7 +138,7 @@ def predict(
         _set_up(trainer, "predict", module, ckpt_path)
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
-        with deferred_interrupt(trainer):
+        with isolated_random_state(), deferred_interrupt(trainer):
             return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
     raise AssertionError("a session does not swallow exceptions")
 
@@ -148,6 +154,9 @@ def _default_limits(trainer: Trainer) -> None:
 def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dict[str, Any] | None:
     """From ``prepare_data`` to the module on its device with the checkpoint's weights, if there is one."""
     checkpoint = open_checkpoint(trainer, ckpt_path)
+    if checkpoint is not None and stage == "fit":
+        restore_seed(trainer, checkpoint)
+    trainer.seed = trainer.history.seed = trainer.strategy.broadcast(trainer.seed)
     for owner in (trainer.datamodule, module):
         if (
             owner is not None

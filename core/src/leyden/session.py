@@ -41,6 +41,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
             error = raised
             explain_worker(raised)
             inference_tensors.explain(raised, module)
+            trainer.error = raised
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)
             raise
         finally:
@@ -106,7 +107,7 @@ def _leave(trainer: Trainer, module: Module) -> None:
     if trainer.usual_callbacks is not None:
         trainer.callbacks, trainer.usual_callbacks = trainer.usual_callbacks, None
         _put_callbacks(trainer, trainer.callbacks)
-    trainer.running, trainer.stage = False, None
+    trainer.running, trainer.stage, trainer.error = False, None, None
     trainer.training = trainer.validating = trainer.testing = trainer.predicting = trainer.sanity_checking = False
     trainer.train_step = None
 

@@ -200,6 +200,17 @@ class Strategy(Component):
         """Takes back what :meth:`optimizer_state` gave."""
         optimizer.load_state_dict(state)
 
+    def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """What each process has for itself (random numbers, positions in its data, sums of logged values), by rank.
+
+        Every process calls it; rank 0's result is saved.
+        """
+        return self.all_gather_object(state)
+
+    def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """What of :meth:`gather_state` is this process's; None if it was of another number of processes."""
+        return states[self.rank] if len(states) == self.world_size else None
+
     def teardown(self, module: Module) -> None:
         """Lets go of the module and of what :meth:`setup_environment` opened; also called when a run failed.
 

@@ -46,6 +46,7 @@ from leyden.selection import (
 from leyden.settings import Settings
 
 if TYPE_CHECKING:
+    from leyden.checkpoint.verify import ResumeReport
     from leyden.explain import Plan
 
 _STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
@@ -509,6 +510,41 @@ class Trainer(Settings, RunState):
     def is_finite(self) -> bool:
         """Whether every parameter that is trained is finite; with several processes, all of them call it."""
         return self.module is None or parameters_finite(self, self.module, together=True)
+
+    def verify_resume(
+        self,
+        model: Module,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: DataModule | None = None,
+        *,
+        at: int,
+        steps: int | None = None,
+    ) -> ResumeReport:
+        """Kills a fit and resumes it, in processes of their own, and compares it with one that is not interrupted.
+
+        This process, the module and the loaders stay as they are; loggers and callbacks that save checkpoints are left out.
+
+        Args:
+            model: as for ``fit``.
+            train_dataloaders: as for ``fit``.
+            val_dataloaders: as for ``fit``.
+            datamodule: as for ``fit``.
+            at: the optimizer step after which the fit is killed.
+            steps: optimizer steps in all; twice ``at`` if not given.
+
+        Returns:
+            What differs, the earliest first: true if nothing does, ``print`` shows it.
+
+        Raises:
+            ValueError: ``at`` or ``steps`` is out of range.
+            RuntimeError: a fit failed, or processes cannot be forked here.
+        """
+        train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
+        from leyden.checkpoint.verify import verify  # few runs ask
+
+        given = {"train_dataloaders": train_dataloaders, "val_dataloaders": val_dataloaders, "datamodule": datamodule}
+        return verify(lambda: (self, {"model": model, **given}), at, steps)
 
     def explain(self, model: Module | None = None) -> str:
         """What was chosen for each part, which distribution brought it and why, what is on the bus, and dtypes, as text.

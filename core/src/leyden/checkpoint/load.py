@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leyden.checkpoint.choose import why_unfit
+from leyden.checkpoint.compare import refuse_others
 from leyden.checkpoint.save import stateful
 
 if TYPE_CHECKING:
@@ -46,23 +47,14 @@ def restore_training(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Loads counters, optimizers, schedulers and the precision's state.
 
     Raises:
-        ValueError: the checkpoint has no training state, or another number of optimizers or schedulers.
+        ValueError: the checkpoint has no training state, or is of other optimizers or schedulers.
     """
     if "optimizer_states" not in checkpoint:
         raise ValueError(
             "this checkpoint has weights only, so training cannot continue from it; load the weights with "
             "load_from_checkpoint() and fit without ckpt_path"
         )
-    for what, key, present in (
-        ("optimizer", "optimizer_states", len(trainer.optimizers)),
-        ("scheduler", "lr_schedulers", len(trainer.lr_scheduler_configs)),
-    ):
-        saved = len(checkpoint.get(key, []))
-        if saved != present:
-            raise ValueError(
-                f"the checkpoint has {saved} {what}(s) but configure_optimizers returned {present}; "
-                f"training cannot continue from it"
-            )
+    refuse_others(trainer, checkpoint)
     own = checkpoint.get("leyden", {})
     progress = own.get("progress") or {"epoch": checkpoint.get("epoch", 0), "global_step": checkpoint.get("global_step", 0)}
     trainer.progress.load_state_dict(progress)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from leyden.checkpoint.compare import classes
 from leyden.checkpoint.format import FORMAT
 from leyden.checkpoint.hyperparameters import add_hyperparameters
 from leyden.checkpoint.partial import parameter_names
 from leyden.checkpoint.plain import NotPlain, plain
+from leyden.checkpoint.training import progress_state, refuse_inside_step, training_state
 from leyden.module import is_overridden
 from leyden.version import __version__
 
@@ -29,15 +31,18 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
 
     Raises:
         TypeError: a callback's state, or what a hook added, is not plain data.
+        RuntimeError: a step is running, or there was no run.
     """
     module = trainer.module
     if module is None:
         raise RuntimeError("there is nothing to save: no module was given to this Trainer yet")
+    if not weights_only:
+        refuse_inside_step(trainer)
     checkpoint: dict[str, Any] = {
         "epoch": trainer.progress.epoch,
         "global_step": trainer.progress.global_step,
         "state_dict": trainer.strategy.module_state(module),
-        "leyden": {"format": FORMAT, "version": __version__, "progress": trainer.progress.state_dict()},
+        "leyden": {"format": FORMAT, "version": __version__, "progress": progress_state(trainer.progress)},
     }
     add_hyperparameters(checkpoint, module, "hyper_parameters", "hparams_name")
     if trainer.datamodule is not None:
@@ -46,6 +51,7 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
         checkpoint["leyden"]["optimizer_parameters"] = parameter_names(module, trainer.optimizers)
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+        checkpoint["leyden"].update(training_state(trainer), classes=classes(trainer))
         precision = trainer.precision.state_dict()
         if precision:
             checkpoint["leyden"]["precision"] = precision

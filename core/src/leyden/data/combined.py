@@ -58,14 +58,40 @@ class CombinedLoader:
         return int(length)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.mode == "sequential":
-            for dataloader_idx, loader in enumerate(self.flattened):
-                for batch_idx, batch in enumerate(loader):
-                    yield batch, batch_idx, dataloader_idx
-            return
         loaders = self.flattened
-        iterators = [iter(loader) for loader in loaders]
-        ended = [False] * len(loaders)
+        return self.read(lambda index, cycle, done: iter(loaders[index]))
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether every loader says how many batches it has, and so where it is when so many batches are done."""
+        return all(length_of(loader) != INFINITE for loader in self.flattened)
+
+    def read(self, opened: Callable[[int, int, int], Iterator[Any]], done: int = 0) -> Iterator[Any]:
+        """Reads an epoch.
+
+        Args:
+            opened: returns the iterator of loader ``index`` in its ``cycle``, starting after ``done`` batches of that.
+            done: batches of the epoch to start after; only if the loaders have lengths.
+        """
+        loaders = self.flattened
+        lengths = [length_of(loader) if done else 0 for loader in loaders]
+        if self.mode == "sequential":
+            for dataloader_idx, length in enumerate(lengths):
+                if done and done >= length:
+                    done -= int(length)
+                    continue
+                for batch_idx, batch in enumerate(opened(dataloader_idx, 0, done), done):
+                    yield batch, batch_idx, dataloader_idx
+                done = 0
+            return
+        # Whoever has done all its batches has not noticed that it ended, so it stands at the end of its last cycle.
+        places = [divmod(done - 1, int(length)) if done and length else (0, -1) for length in lengths]
+        cycles = [cycle if self.mode == "max_size_cycle" else 0 for cycle, _ in places]
+        ended = [cycle > 0 for cycle in cycles]
+        iterators = [
+            opened(index, cycles[index], int(length) if cycle > cycles[index] else batch + 1)
+            for index, ((cycle, batch), length) in enumerate(zip(places, lengths, strict=True))
+        ]
         while True:
             values: list[Any] = []
             for index, iterator in enumerate(iterators):
@@ -78,7 +104,8 @@ class CombinedLoader:
                     return
                 values.append(None)
                 if self.mode == "max_size_cycle":
-                    iterators[index] = iter(loaders[index])
+                    cycles[index] += 1
+                    iterators[index] = opened(index, cycles[index], 0)
                     values[-1] = next(iterators[index], None)
             yield _filled(self.iterables, values)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
@@ -13,7 +12,9 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from leyden.datamodule import DataModule
 from leyden.messages import shown
 from leyden.module import Module
-from leyden.seeding import WORKERS_VARIABLE, worker_init
+
+if TYPE_CHECKING:
+    from leyden.data.streams import Stream
 
 INFINITE = float("inf")
 
@@ -37,6 +38,22 @@ class Loader:
 
     where: str = "the loader"
     """Where the user gave it, for messages."""
+
+    stream: Stream | None = None
+    """Reads it; None if nobody does, as where a fit is only planned."""
+
+    @property
+    def draws_once(self) -> bool:
+        """Whether torch, in a plain loop, would draw a number when this is iterated over."""
+        return isinstance(self.iterable, DataLoader) and self.iterable.generator is None
+
+    def step_seed(self, epoch: int) -> int | None:
+        """What ``random`` and numpy are seeded with before the first step of an epoch, before another with so much more.
+
+        None where no code of the user runs while a batch is read: then nothing but steps and hooks draws from them.
+        """
+        stream = self.stream
+        return stream.seeds.own("step", stream.purpose, epoch) if stream is not None and stream.draws else None
 
     def batch_sizes(self) -> tuple[int, int] | tuple[None, None]:
         """How many samples torch's own sampler puts into each batch, and into the last one; None if it cannot be known."""
@@ -175,14 +192,6 @@ def evaluation_loaders(given: Any, limit: float, argument: str, where: str) -> l
 def names_of(loaders: Iterable[Loader]) -> list[str]:
     """What steps and keys call each of several loaders: the key under which it was given, else ``dataloader_idx_N``."""
     return [loader.name or f"dataloader_idx_{index}" for index, loader in enumerate(loaders)]
-
-
-def seed_workers(loaders: Iterable[Any]) -> None:
-    """Gives loaders without a ``worker_init_fn`` one that seeds each worker, if ``seed_everything(workers=True)`` asked."""
-    if os.environ.get(WORKERS_VARIABLE) == "1":
-        for loader in loaders:
-            if isinstance(loader, DataLoader) and loader.num_workers and loader.worker_init_fn is None:
-                loader.worker_init_fn = worker_init
 
 
 def set_epoch(iterable: Any, epoch: int) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
+from leyden.data.streams import IndexStream, Stream
 from leyden.seeding import isolated_random_state
 
 
@@ -25,16 +26,16 @@ class FirstBatches:
         return islice(iter(self.iterable), self.count)
 
 
-def first_batches(given: Any, count: int | float) -> Any:
-    """The first ``count`` batches of ``given``, the same samples in the same order each epoch.
+def first_batches(given: Any, count: int | float, stream: Stream) -> Any:
+    """The first ``count`` batches of ``given``, which ``stream`` reads, the same samples in the same order each epoch.
 
     A DataLoader of indexed samples is asked for its first indices once, shuffled or not, and keeps those.
     """
     number = int(count)
-    if not isinstance(given, DataLoader) or isinstance(given.dataset, IterableDataset) or given.batch_sampler is None:
+    if not isinstance(stream, IndexStream) or stream.streams or not stream.batched:
         return FirstBatches(given, number)
     with isolated_random_state():
-        indices = [list(batch) for batch in islice(iter(given.batch_sampler), number)]
+        indices = [list(batch) for batch in islice(stream.plain_indices(), number)]
     return DataLoader(
         given.dataset,
         batch_sampler=indices,

@@ -11,7 +11,9 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from leyden.data.duplicates import duplicate_check
-from leyden.messages import add_note, notify
+from leyden.data.streams import Stream
+from leyden.messages import add_note, announce, notify
+from leyden.seeding import seed_generators
 
 STALL_SECONDS = 60.0
 """How long a loader's workers may take for a batch before it is said."""
@@ -23,36 +25,57 @@ class Reader:
     """An iterator over the batches of one loader, on the device."""
 
     def __init__(
-        self, iterable: Any, where: str, transfer: Callable[[Any, int], Any] | None, dataloader_idx: int, done: int
+        self,
+        stream: Stream,
+        where: str,
+        transfer: Callable[[Any, int], Any] | None,
+        dataloader_idx: int = 0,
+        epoch: object = 0,
+        done: int = 0,
     ) -> None:
         """Starts reading.
 
         Args:
-            iterable: the batches.
+            stream: the batches.
             where: where they come from, for messages.
             transfer: brings a batch to the device; None where it is used as it comes.
             dataloader_idx: passed to ``transfer``.
-            done: batches to pass over first.
+            epoch: which epoch of the stream.
+            done: batches to start after.
         """
+        self.stream = stream
         self.where = where
         self.transfer: Callable[[Any, int], Any] | None
         self.dataloader_idx = dataloader_idx
-        self.number = 0
-        """The index of the next batch."""
+        iterable = stream.iterable
         # Only for these can an end be told from a StopIteration that the data set raised by mistake.
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
         self.persistent = isinstance(iterable, DataLoader) and iterable.persistent_workers
-        self.iterator = iter(iterable)
+        opened = stream.open(epoch, done)
+        self.iterator, self.workers = opened.iterator, opened.workers
+        self.number = opened.passed
+        """The index of the next batch."""
         self.watch = _Watch(self) if isinstance(iterable, DataLoader) and iterable.num_workers and not iterable.timeout else None
         self.duplicates = duplicate_check(iterable, where)
         self.transfer = None
         try:
-            while self.number < done and self.read() is not _END:
-                pass
+            self._pass_over(done)
         except BaseException:
             self.close()
             raise
+        self.seed = stream.transfer_seed(epoch) if transfer is not None and stream.draws else None
+        """What the way to the device is seeded with for the first batch, if it may draw random numbers."""
         self.transfer = transfer
+
+    def _pass_over(self, done: int) -> None:
+        """Reads batches that have been done, where nothing better is possible."""
+        if self.number < done:
+            announce(
+                f"{self.where} cannot start in the middle of an epoch, so its first {done} batches are read and passed over; "
+                f"a loader or data set with state_dict() and load_state_dict() need not be"
+            )
+        while self.number < done and self.read() is not _END:
+            pass
 
     def read(self) -> Any:
         """The next batch, or :data:`_END`.
@@ -76,7 +99,11 @@ class Reader:
         self.number += 1
         if self.duplicates is not None and not self.duplicates.wants(batch):
             self.duplicates = None
-        return batch if self.transfer is None else self.transfer(batch, self.dataloader_idx)
+        if self.transfer is None:
+            return batch
+        if self.seed is not None:
+            seed_generators(self.seed + self.number)
+        return self.transfer(batch, self.dataloader_idx)
 
     def ended(self, stop: StopIteration) -> None:
         """Refuses an end that is a mistake."""
@@ -95,7 +122,8 @@ class Reader:
         if self.watch is not None:
             self.watch.stop()
         if not self.persistent:
-            _end_workers(self.iterator)
+            _end_workers(self.workers)
+        self.stream.close()
 
 
 def counted(reader: Reader, length: int | float) -> Generator[tuple[Any, bool], None, None]:
@@ -134,18 +162,13 @@ def read_ahead(reader: Reader, length: int | float) -> Generator[tuple[Any, bool
         index = 0
         while ready is not _END:
             index += 1
+            if index < length:
+                reader.stream.mark()
             following = reader.read() if index < length else _END
             yield ready, following is _END
             ready = following
     finally:
         reader.close()
-
-
-def end_persistent_workers(loader: Any) -> None:
-    """Ends the workers that a DataLoader keeps between epochs; it starts new ones when it is read again."""
-    if isinstance(loader, DataLoader) and loader.persistent_workers and loader._iterator is not None:
-        _end_workers(loader._iterator)
-        loader._iterator = None
 
 
 def _end_workers(iterator: Any) -> None:
@@ -199,7 +222,7 @@ class _Watch:
                 said = 0.0
             elif waited >= said + STALL_SECONDS:
                 said = waited
-                workers: list[Any] = getattr(self.reader.iterator, "_workers", [])
+                workers: list[Any] = getattr(self.reader.workers, "_workers", [])
                 pids = ", ".join(f"{worker.pid}{'' if worker.is_alive() else ' (dead)'}" for worker in workers)
                 notify(
                     "LY009",

@@ -43,13 +43,19 @@ def bind_transfer(
 
 
 def batches(
-    loader: Loader, transfer: Callable[[Any, int], Any] | None, device: torch.device, dataloader_idx: int = 0, done: int = 0
+    loader: Loader,
+    transfer: Callable[[Any, int], Any] | None,
+    device: torch.device,
+    dataloader_idx: int = 0,
+    epoch: object = 0,
+    done: int = 0,
 ) -> Generator[tuple[Any, bool], None, None]:
-    """Pairs of a batch on the device and whether it is the last, for one epoch of one loader.
+    """Pairs of a batch on the device and whether it is the last, for one epoch of one loader, after ``done`` batches of it.
 
     Close it where reading ends early: a traceback that somebody keeps would keep the loader's workers too. One batch is read
     ahead where the length is not certain, and where a copy to the device can overlap the step before.
     """
-    reader = Reader(loader.iterable, loader.where, transfer, dataloader_idx, done)
+    assert loader.stream is not None
+    reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
     ahead = not loader.reliable or device.type != "cpu"
     return read_ahead(reader, loader.length - done) if ahead else counted(reader, loader.length - done)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leyden.data.combined import CombinedLoader
-from leyden.data.loaders import Loader, evaluation_loaders, limited, seed_workers, several, source
+from leyden.data.loaders import Loader, evaluation_loaders, limited, several, source
 from leyden.data.overfit import first_batches
-from leyden.data.reading import end_persistent_workers
+from leyden.data.streams import Seeds, stream_of
 from leyden.module import Module
 
 if TYPE_CHECKING:
@@ -32,12 +32,13 @@ def load_train(trainer: Trainer) -> Loader:
     if several(given) or isinstance(given, Mapping):
         given = CombinedLoader(given, "max_size_cycle")
     if trainer.overfit_batches:
-        given = first_batches(given, limited(given, trainer.overfit_batches, "overfit_batches", where).length)
+        number = limited(given, trainer.overfit_batches, "overfit_batches", where).length
+        given = first_batches(given, number, stream_of(given, "overfit", _seeds(trainer)))
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
     if not trainer.train_loader.length and trainer.limit_train_batches:
         raise ValueError(f"{where} is empty: it has no batch to train on")
     trainer.num_training_batches = trainer.train_loader.length
-    seed_workers(given.flattened if isinstance(given, CombinedLoader) else [given])
+    _give_streams(trainer, "train", [trainer.train_loader])
     return trainer.train_loader
 
 
@@ -57,7 +58,7 @@ def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
     loaders = evaluation_loaders(_sequence(given), trainer.limit_val_batches, "limit_val_batches", where)
     _refuse_empty(trainer, loaders, trainer.limit_val_batches, where, "validate")
     trainer.num_val_batches = [loader.length for loader in loaders]
-    seed_workers(loader.iterable for loader in loaders)
+    _give_streams(trainer, "val", loaders)
     return loaders
 
 
@@ -79,7 +80,7 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
     argument = f"limit_{short}_batches"
     loaders = evaluation_loaders(_sequence(given), getattr(trainer, argument), argument, where)
     _refuse_empty(trainer, loaders, getattr(trainer, argument), where, str(trainer.stage))
-    seed_workers(loader.iterable for loader in loaders)
+    _give_streams(trainer, short, loaders)
     return loaders
 
 
@@ -90,14 +91,23 @@ def _refuse_empty(trainer: Trainer, loaders: list[Loader], limit: float, where: 
             raise ValueError(f"{which} is empty: it has no batch to {stage}")
 
 
+def _seeds(trainer: Trainer) -> Seeds:
+    return Seeds(trainer.seed, trainer.strategy.rank)
+
+
+def _give_streams(trainer: Trainer, short: str, loaders: list[Loader]) -> None:
+    """Has each loader read by a stream, in place of those of the same purpose that the run had before."""
+    for purpose in [purpose for purpose in trainer.streams if purpose.split("/")[0] == short]:
+        trainer.streams.pop(purpose).end()
+    for index, loader in enumerate(loaders):
+        purpose = short if short == "train" else f"{short}/{index}"
+        loader.stream = trainer.streams[purpose] = stream_of(loader.iterable, purpose, _seeds(trainer))
+
+
 def end_workers(trainer: Trainer) -> None:
     """Ends the workers that the loaders of a run kept between its epochs."""
-    for given in (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders):
-        for loader in CombinedLoader(given if several(given) else [given]).flattened:
-            if isinstance(loader, CombinedLoader):
-                for inner in loader.flattened:
-                    end_persistent_workers(inner)
-            end_persistent_workers(loader)
+    for stream in trainer.streams.values():
+        stream.end()
 
 
 def _sequence(given: Any) -> Any:

@@ -14,6 +14,8 @@ from leyden.data.source import batches, bind_transfer
 from leyden.loops.signature import bind_step
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH
 from leyden.module import Module
+from leyden.progress import END, EVAL_BATCH_END, EVAL_BATCH_START, EVAL_END, EVAL_START, START, STEP, EvaluationProgress
+from leyden.seeding import device_generators, seed_python
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -30,6 +32,21 @@ def evaluation_mode(module: Module, stage: str) -> Iterator[None]:
         for child, training in modes:
             child.training = training
         getattr(module, f"on_{stage}_model_train")()
+
+
+def seed_of(loader: Loader, device: torch.device, epoch: int) -> Callable[[int], None]:
+    """A function that seeds torch, and where the data may have drawn from them numpy and ``random``, for the step of a batch."""
+    stream = loader.stream
+    assert stream is not None
+    generators, first, seeds_python = device_generators(device), stream.seeds.own("step", stream.purpose, epoch), stream.draws
+
+    def seed(batch_idx: int) -> None:
+        for generator in generators:
+            generator.manual_seed(first + batch_idx)
+        if seeds_python:
+            seed_python(first + batch_idx)
+
+    return seed
 
 
 class EvaluateLoop:
@@ -76,43 +93,67 @@ class EvaluateLoop:
             if stage == "validation"
             else (hook.on_test_start, hook.on_test_epoch_start, hook.on_test_epoch_end, hook.on_test_end)
         )
+        place = trainer.progress.validation if trainer.fit_loop is not None else EvaluationProgress()
+        moment = place.moment  # of the checkpoint that the run goes on from, else empty
         with evaluation_mode(module, stage), self.no_gradients():
-            metrics.reset(EVAL_BATCH, EVAL_EPOCH)
             metrics.enter(EVAL_EPOCH)
-            metrics.seen.clear()
-            start(trainer=trainer, module=module)
-            epoch_start(trainer=trainer, module=module)
-            for dataloader_idx, loader in enumerate(self.loaders):
+            if not moment:
+                metrics.reset(EVAL_BATCH, EVAL_EPOCH)
+                metrics.seen.clear()
+                place.moment = START
+                start(trainer=trainer, module=module)
+            if moment in ("", START):
+                place.moment = EVAL_START
+                epoch_start(trainer=trainer, module=module)
+            while place.dataloader_idx < len(self.loaders):
+                dataloader_idx = place.dataloader_idx
                 metrics.enter(EVAL_BATCH, dataloader_idx, template=self.templates[dataloader_idx])
-                self._run_loader(loader, dataloader_idx, limits[dataloader_idx] if limits else INFINITE)
+                self._run_loader(self.loaders[dataloader_idx], place, limits[dataloader_idx] if limits else INFINITE)
+                place.dataloader_idx, place.batch = dataloader_idx + 1, 0
             metrics.enter(EVAL_EPOCH)
-            results = metrics.reduce_epoch(EVAL_BATCH)  # before the hook, so that it finds this evaluation's values
-            epoch_end(trainer=trainer, module=module)
-            results[0].update(*metrics.reduce_epoch(EVAL_EPOCH))
-            metrics.enter(None)
-            trainer.log_record(self._for_loggers(results))
-            if reduced is not None:
-                reduced()
-            end(trainer=trainer, module=module)
+            if moment != END:
+                results = metrics.reduce_epoch(EVAL_BATCH)  # before the hook, so that it finds this evaluation's values
+                if moment != EVAL_END:
+                    place.moment = EVAL_END
+                    epoch_end(trainer=trainer, module=module)
+                results[0].update(*metrics.reduce_epoch(EVAL_EPOCH))
+                metrics.enter(None)
+                trainer.log_record(self._for_loggers(results))
+                if reduced is not None:
+                    reduced()
+                place.moment = END
+                end(trainer=trainer, module=module)
+            else:
+                results = [{}]
             metrics.reset(EVAL_BATCH, EVAL_EPOCH)
         return results
 
-    def _run_loader(self, loader: Loader, dataloader_idx: int, limit: int | float) -> None:
+    def _run_loader(self, loader: Loader, place: EvaluationProgress, limit: int | float) -> None:
         trainer, module, metrics, step = self.trainer, self.module, self.trainer.metrics, self.step
         if limit < loader.length:
             loader = replace(loader, length=limit)
-        calls = trainer.bus.calls
-        validates = self.stage == "validation"
-        several = self.several
+        calls, device, several = trainer.bus.calls, trainer.strategy.device, self.several
+        starts, ends = "on_validation_batch_start", "on_validation_batch_end"
+        if self.stage != "validation":
+            starts, ends = "on_test_batch_start", "on_test_batch_end"
+        moment, dataloader_idx, batch_idx = place.moment, place.dataloader_idx, place.batch
         batch_size, last_size = loader.batch_sizes()
-        with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
-            for batch_idx, (batch, is_last) in enumerate(trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch")):
+        epoch = trainer.progress.epoch if trainer.stage == "fit" else 0
+        seed = seed_of(loader, device, epoch)
+        with closing(batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx)) as fetched:
+            for batch, is_last in trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch"):
                 metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
-                for hook in calls.on_validation_batch_start if validates else calls.on_test_batch_start:
+                place.moment = EVAL_BATCH_START
+                for hook in getattr(calls, starts) if moment != EVAL_BATCH_START else ():
                     hook(trainer, module, batch, batch_idx, dataloader_idx)
+                moment, place.moment = "", STEP
+                seed(batch_idx)
                 outputs = step(batch, batch_idx, dataloader_idx) if several else step(batch, batch_idx)
-                for hook in calls.on_validation_batch_end if validates else calls.on_test_batch_end:
+                place.batch = batch_idx + 1
+                place.moment = EVAL_BATCH_END
+                for hook in getattr(calls, ends):
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+                batch_idx += 1
                 del batch, outputs  # freed before the next batch is read
                 if trainer.interrupt_requested:
                     trainer.stop_for_signal()

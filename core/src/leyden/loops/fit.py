@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,14 @@ from leyden.data.source import batches, bind_transfer
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
+from leyden.loops.stopping import is_done, stops_inside_epoch, warn_of_length
 from leyden.loops.usual_step import bind_training
-from leyden.loops.validation_interval import validation_interval
+from leyden.loops.validation_interval import validation_due, validation_interval
 from leyden.messages import warn
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
+from leyden.progress import BATCH_END, BATCH_START, EPOCH_END, EPOCH_START, STEP, VALIDATION
+from leyden.seeding import StepNumbers, seed_python
 
 if TYPE_CHECKING:
     from leyden.loops.make_step import Step
@@ -54,10 +57,11 @@ class FitLoop:
         )
         """Whether validation can be due before the end of an epoch."""
         self.last_validation = time.monotonic()
-        self.validated_at, self.validated_samples = 0, self.progress.samples
         self.counts_samples = bool(trainer.loggers) or trainer.val_check_samples is not None
         """Whether samples are counted also where torch's sampler does not say how many a batch has."""
-        self.epoch_validations = 0
+        self.numbers = StepNumbers(trainer.strategy.device, trainer.strategy.rank, trainer.seed)
+        self.resumes: Callable[[], None] | None = None
+        """Puts back, when training begins, what a checkpoint says of its moment."""
         self.warned_length = False
         self.loaded_in = trainer.progress.epoch
         """The epoch in which the loaders were asked for."""
@@ -101,6 +105,8 @@ class FitLoop:
         hook.on_train_start(trainer=trainer, module=module)
         if self.schedulers.epoch_plateau:
             trainer.bus.register(self.schedulers)
+        if self.resumes is not None:
+            self.resumes()
         try:
             yield
         finally:
@@ -115,7 +121,7 @@ class FitLoop:
 
     def _begins_epoch(self) -> bool:
         """Whether there is another epoch, which then has new loaders if they are due and the samplers' attention."""
-        if self._done():
+        if is_done(self) and not self.progress.moment:
             return False
         self._reload()
         set_epoch(self.loader.iterable, self.progress.epoch)
@@ -123,32 +129,53 @@ class FitLoop:
 
     def _epoch(self) -> Iterator[tuple[Any, int, bool]]:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
-        calls, device = trainer.bus.calls, trainer.strategy.device
+        calls, device, loader, numbers = trainer.bus.calls, trainer.strategy.device, self.loader, self.numbers
+        moment = progress.moment  # of the checkpoint that the run goes on from, else empty
+        if moment == EPOCH_END:
+            return
         batch_idx, skipped = progress.batch, False
-        if not batch_idx:
+        if not batch_idx and not moment:
+            if loader.draws_once:
+                numbers.draw()
             metrics.enter(TRAIN_EPOCH)
+            progress.moment = EPOCH_START
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
-        schedulers, log_every, is_last = self.schedulers, trainer.log_every_n_steps, batch_idx >= self.loader.length
-        by_step, by_step_plateau = schedulers.step, schedulers.step_plateau
-        inside = self.validation is not None and self.validates_inside
+        schedulers, is_last = self.schedulers, batch_idx >= loader.length
+        by_step = schedulers.step
         metrics.enter(TRAIN_BATCH)
+        if batch_idx and moment != BATCH_START and self.resumes is not None:
+            self.resumes = None
+            is_last |= trainer.is_last_batch
+            if (moment and self._finish_batch(self.stepped, is_last)) or is_last:
+                assert loader.stream is not None
+                loader.stream.finish(progress.epoch, batch_idx)
+                return
 
         carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
-        batch_size, last_size = self.loader.batch_sizes()
-        self.fetched = batches(self.loader, self.transfer, device, done=batch_idx)
+        batch_size, last_size = loader.batch_sizes()
+        self.fetched = batches(loader, self.transfer, device, epoch=progress.epoch, done=batch_idx)
+        seed = loader.step_seed(progress.epoch)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
             samples = metrics.batch_size
             if samples is None:
                 samples = metrics.count_batch() if self.counts_samples else 0
-            for hook in calls.on_train_batch_start:
+            progress.moment = BATCH_START
+            for hook in calls.on_train_batch_start if moment != BATCH_START else ():
                 if hook(trainer, module, batch, batch_idx) == -1:
                     skipped = True
+            moment = ""
             if skipped:
                 break
             trainer.is_last_batch = is_last
 
+            self.stepped = False
+            progress.moment = STEP
+            if seed is not None:
+                seed_python(seed + batch_idx)
+            numbers.enter()
             yield batch, batch_idx, is_last and not carries
+            numbers.leave()
             stepped = self.stepped
             if stepped and by_step:
                 schedulers.advance_steps(step.stepped_optimizers)
@@ -157,42 +184,57 @@ class FitLoop:
             progress.batch = batch_idx = batch_idx + 1
             progress.total_batches += 1
             progress.samples += samples
+            progress.moment = BATCH_END
 
             for hook in calls.on_train_batch_end:
                 hook(trainer, module, self.outputs, batch, batch_idx - 1)
-            steps_done = progress.global_step
-            if stepped and log_every and steps_done % log_every == 0:
-                self.log_record(metrics.step_record())
             del batch  # freed before the next one is read
             metrics.batch = self.outputs = None
-
-            if (is_last or inside or trainer.should_stop) and self.validation is not None and self._validation_due(is_last):
-                self._validate()
-            if by_step_plateau and stepped:
-                schedulers.advance(by_step_plateau, steps_done)
-            if trainer.interrupt_requested:
-                trainer.stop_for_signal()
-            may_stop = trainer.should_stop or steps_done == trainer.max_steps or self.deadline is not None
-            if may_stop and self._stop_inside_epoch():
+            if self._finish_batch(stepped, is_last):
                 break
         metrics.batch = None
-        if (is_last and not skipped) or self._stop_inside_epoch():
+        if (is_last and not skipped) or stops_inside_epoch(self):
             if is_last and batch_idx < self.loader.length:
-                self._warn_of_length(batch_idx)
+                warn_of_length(self, batch_idx)
             return
+        progress.moment = STEP
         if not carries and step.flush() and schedulers.step:  # a window that no last batch completed
             schedulers.advance_steps(step.stepped_optimizers)
+        progress.moment = ""
         if not skipped:
             self._ended_early(batch_idx)
 
+    def _finish_batch(self, stepped: bool, is_last: bool) -> bool:
+        """What follows the last hook of a batch; returns whether training stops. A resumed run may begin here."""
+        trainer, progress, schedulers, log_every = self.trainer, self.progress, self.schedulers, self.trainer.log_every_n_steps
+        if progress.moment == BATCH_END:
+            if stepped and log_every and progress.global_step % log_every == 0:
+                self.log_record(trainer.metrics.step_record())
+            may_validate = is_last or self.validates_inside or trainer.should_stop
+            if may_validate and self.validation is not None and validation_due(self, is_last):
+                progress.validation.clear()
+                self._validate()
+        else:
+            self._validate()
+        if stepped and schedulers.step_plateau:
+            schedulers.advance(schedulers.step_plateau, progress.global_step)
+        progress.moment = ""
+        if trainer.interrupt_requested:
+            trainer.stop_for_signal()
+        may_stop = trainer.should_stop or progress.global_step == trainer.max_steps or self.deadline is not None
+        return may_stop and stops_inside_epoch(self)
+
     def _end_epoch(self) -> None:
         trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
+        if self.fetched is not None:
+            self.fetched.close()
         if not progress.batch:
             warn("LY004", f"epoch {progress.epoch} trained on no batch")
-        progress.epoch_ended = True
         metrics.enter(TRAIN_EPOCH)
         [results] = metrics.reduce_epoch(TRAIN_BATCH)  # before the hook, so that it finds this epoch's values
-        trainer.bus.hook.on_train_epoch_end(trainer=trainer, module=module)
+        if not progress.epoch_ended:
+            progress.moment = EPOCH_END
+            trainer.bus.hook.on_train_epoch_end(trainer=trainer, module=module)
         results.update(*metrics.reduce_epoch(TRAIN_EPOCH))
         wanted = metrics.to_loggers(TRAIN_BATCH, TRAIN_EPOCH)
         self.log_record({key: value for key, value in results.items() if key in wanted})
@@ -211,27 +253,6 @@ class FitLoop:
             loaders = load_validation(self.trainer, self.module)
             self.validation = EvaluateLoop(self.trainer, self.module, loaders, "validation", inference_mode=False)
 
-    # ---- when to stop ----
-
-    def _done(self) -> bool:
-        trainer, progress = self.trainer, self.progress
-        if trainer.max_epochs != -1 and progress.epoch >= trainer.max_epochs:
-            return True
-        if not self.loader.length:  # limit_train_batches=0 trains nothing
-            return True
-        return self._stop_inside_epoch()
-
-    def _stop_inside_epoch(self) -> bool:
-        trainer, progress = self.trainer, self.progress
-        if trainer.max_steps != -1 and progress.global_step >= trainer.max_steps:
-            return True
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            trainer.should_stop = True
-        if not trainer.should_stop:
-            return False
-        epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= self.loader.length else 0)
-        return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
-
     def _ended_early(self, done: int) -> None:
         """The loader gave fewer batches than it said, so that nothing told the last one apart.
 
@@ -243,43 +264,22 @@ class FitLoop:
                 f"the training loader gave no batch in epoch {self.progress.epoch}; pass a DataLoader, a list, or an iterable "
                 f"that starts anew each epoch (an iterator can be read once)"
             )
-        self._warn_of_length(done)
+        warn_of_length(self, done)
         if self.schedulers.epoch:
             self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
-        if self.validation is not None and self._validation_due(True):
+        if self.validation is not None and validation_due(self, True):
+            trainer, progress = self.trainer, self.progress
+            trainer.is_last_batch, self.stepped = True, False  # so that a run that is resumed inside ends the epoch after it
+            progress.validation.clear()
             self._validate()
-
-    def _warn_of_length(self, given: int) -> None:
-        if self.loader.whole != INFINITE and not self.warned_length:
-            self.warned_length = True
-            warn(
-                "LY003",
-                f"the training loader says it has {int(self.loader.whole)} batches an epoch but gave {given}; "
-                f"every epoch trains what it gives",
-            )
+            progress.moment = ""
 
     # ---- validation ----
-
-    def _validation_due(self, is_last: bool) -> bool:
-        trainer, progress, every = self.trainer, self.progress, self.validate_every
-        across_epochs = trainer.check_val_every_n_epoch is None
-        if not across_epochs and (progress.epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]  # not None here
-            return False
-        if trainer.should_stop and self._stop_inside_epoch():
-            return True
-        if trainer.val_check_seconds is not None:
-            return time.monotonic() - self.last_validation >= trainer.val_check_seconds
-        if trainer.val_check_steps is not None:
-            return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != self.validated_at
-        if trainer.val_check_samples is not None:
-            return progress.samples // trainer.val_check_samples > self.validated_samples // trainer.val_check_samples
-        if every == INFINITE:
-            return is_last
-        return (progress.total_batches if across_epochs else progress.batch) % every == 0
 
     def _validate(self) -> None:
         trainer, module, metrics = self.trainer, self.module, self.trainer.metrics
         assert self.validation is not None
+        self.progress.moment = VALIDATION
         module.on_validation_model_zero_grad()
         trainer.validating = True
         try:
@@ -291,7 +291,8 @@ class FitLoop:
 
     def _validated(self) -> None:
         """Steps schedulers before callbacks save what is to be resumed."""
-        self.validated_at, self.validated_samples = self.progress.global_step, self.progress.samples
-        self.epoch_validations += 1
+        progress = self.progress
+        progress.validated_at, progress.validated_samples = progress.global_step, progress.samples
+        progress.validations += 1
         if self.schedulers.validation:
-            self.schedulers.advance(self.schedulers.validation, self.epoch_validations)
+            self.schedulers.advance(self.schedulers.validation, progress.validations)

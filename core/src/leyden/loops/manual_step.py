@@ -121,6 +121,19 @@ class ManualStep:
             self.progress.skipped_steps += 1
         return bool(updated)
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """Gradients may be used by a later batch: only ``training_step`` knows."""
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running window, without its gradients."""
+        return {"window": self.window, "samples": self.samples, "first": self.first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        self.window, self.samples, self.first = state["window"], state["samples"], state["first"]
+
     def flush(self) -> bool:
         """Gradients of a window that an epoch's end left incomplete stay: only ``training_step`` can step."""
         self.window = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from leyden.data.loaders import Loader, names_of
 from leyden.data.source import batches, bind_transfer
 from leyden.data.transfer import apply_to_tensors
-from leyden.loops.evaluate import evaluation_mode
+from leyden.loops.evaluate import evaluation_mode, seed_of
 from leyden.loops.signature import bind_step
 from leyden.module import Module
 
@@ -53,10 +53,12 @@ class PredictLoop:
         trainer, module = self.trainer, self.module
         calls = trainer.bus.calls
         kept: list[Any] = []
+        seed = seed_of(loader, trainer.strategy.device, 0)
         with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
             for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
                 for hook in calls.on_predict_batch_start:
                     hook(trainer, module, batch, batch_idx, dataloader_idx)
+                seed(batch_idx)
                 outputs = self.step(batch, batch_idx, dataloader_idx) if self.several else self.step(batch, batch_idx)
                 for hook in calls.on_predict_batch_end:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)

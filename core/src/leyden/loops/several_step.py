@@ -53,6 +53,20 @@ class TurnsStep:
         return max(step.window for step in self.steps)
 
     @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients of an unfinished window are under way."""
+        return self.window > 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running windows, without their gradients."""
+        return {"windows": [step.state_dict() for step in self.steps]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        for step, window in zip(self.steps, state["windows"], strict=True):
+            step.load_state_dict(window)
+
+    @property
     def active(self) -> list[int]:
         """The indices of the optimizers whose turn the running batch is."""
         if not self.cycle:

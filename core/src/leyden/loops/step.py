@@ -193,6 +193,19 @@ class TrainStep:
         self.due = True
         return self.update()
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients of an unfinished window are under way."""
+        return self.window > 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running window, without its gradients."""
+        return {"window": self.window, "samples": self.samples, "first": self.first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        self.window, self.samples, self.first = state["window"], state["samples"], state["first"]
+
     def before_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients of a window those of its mean loss, unscaled, shown to hooks and clipped, in this order."""
         trainer, module = self.trainer, self.module

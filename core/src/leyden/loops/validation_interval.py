@@ -1,12 +1,15 @@
-"""How many batches lie between two validations."""
+"""When validation is due inside a fit."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from leyden.data.loaders import INFINITE
+from leyden.loops.stopping import stops_inside_epoch
 
 if TYPE_CHECKING:
+    from leyden.loops.fit import FitLoop
     from leyden.trainer import Trainer
 
 
@@ -38,3 +41,22 @@ def validation_interval(trainer: Trainer, length: int | float) -> int | float:
             f"pass a whole number of batches, or 1.0 for the end of each epoch"
         )
     return max(1, int(length * interval))
+
+
+def validation_due(loop: FitLoop, is_last: bool) -> bool:
+    """Whether a fit validates after the batch that it has done, the last of its epoch or not."""
+    trainer, progress, every = loop.trainer, loop.progress, loop.validate_every
+    across_epochs = trainer.check_val_every_n_epoch is None
+    if not across_epochs and (progress.epoch + 1) % trainer.check_val_every_n_epoch:  # type: ignore[operator]  # not None here
+        return False
+    if trainer.should_stop and stops_inside_epoch(loop):
+        return True
+    if trainer.val_check_seconds is not None:
+        return time.monotonic() - loop.last_validation >= trainer.val_check_seconds
+    if trainer.val_check_steps is not None:
+        return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != progress.validated_at
+    if trainer.val_check_samples is not None:
+        return progress.samples // trainer.val_check_samples > progress.validated_samples // trainer.val_check_samples
+    if every == INFINITE:
+        return is_last
+    return (progress.total_batches if across_epochs else progress.batch) % every == 0

@@ -39,6 +39,8 @@ class History:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.seed: int | None = None
+        """The seed of the last run; ``seed_everything(history.seed)`` and the same code repeat it, up to 2**32 - 1."""
 
     def add(self, step: int, epoch: int, values: Mapping[str, float], *, batch: int = 0, samples: int | None = None) -> None:
         """Appends one record."""

@@ -472,6 +472,24 @@ class Metrics:
 
     # ---- state ----
 
+    def tables(self) -> list[tuple[tuple[Context, int], dict[str, Entry]]]:
+        """The entries of every kind of moment and loader, by name."""
+        return list(self._tables.items())
+
+    def is_due(self, entry: Entry) -> bool:
+        """Whether the entry has a step value that no record has yet."""
+        return entry.on_step and entry.seen > self._recorded
+
+    def load(self, tables: dict[tuple[Context, int], dict[str, tuple[Entry, bool]]], known: Iterable[str]) -> None:
+        """Takes back entries, each with whether its step value is due."""
+        self._known.update(known)
+        self._clock = self._recorded + 1
+        for place, entries in tables.items():
+            table = self._tables.setdefault(place, {})
+            for name, (entry, due) in entries.items():
+                entry.seen = self._clock if due else -1
+                table[name] = entry
+
     @contextmanager
     def isolated(self) -> Iterator[None]:
         """Whatever is logged inside leaves no trace outside, save in :meth:`known_keys`."""

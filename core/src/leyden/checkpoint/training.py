@@ -1,0 +1,127 @@
+"""What a fit needs to go on exactly where it was: positions in its data, random numbers, unfinished windows, logged values."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from leyden.messages import announce
+from leyden.metrics.state import load_metrics_state, metrics_state
+from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
+from leyden.seeding import random_state, set_random_state
+
+if TYPE_CHECKING:
+    from leyden.loops.fit import FitLoop
+    from leyden.trainer import Trainer
+
+
+def refuse_inside_step(trainer: Trainer) -> None:
+    """A checkpoint is taken when optimizers, schedulers and counters stand at one moment, which they do not inside a step.
+
+    An exception may come out of a step: then that step is as if it had not begun, as long as no optimizer has stepped.
+
+    Raises:
+        RuntimeError: a training or validation step is running.
+    """
+    loop = trainer.fit_loop if trainer.running else None
+    if loop is None or not _in_step(trainer.progress):
+        return
+    if trainer.error is None:
+        raise RuntimeError(
+            "a checkpoint was asked for inside a step, where optimizer, schedulers and counters do not stand at one moment; save "
+            "in on_train_batch_end, on_validation_end or on_train_epoch_end, or with weights_only=True"
+        )
+    if loop.stepped:
+        raise RuntimeError(
+            f"no checkpoint can be taken: batch {trainer.progress.batch} of epoch {trainer.progress.epoch} failed after its "
+            f"optimizer step and before its schedulers; go on from an earlier one"
+        )
+
+
+def training_state(trainer: Trainer) -> dict[str, Any]:
+    """Where a fit is, as plain data; every process calls it. ``progress`` and what follows only from it is not part of it."""
+    loop = trainer.fit_loop
+    state: dict[str, Any] = {"seed": trainer.seed}
+    if loop is None or not trainer.running:
+        # Before or after the loop nothing is under way.
+        state["ranks"] = trainer.strategy.gather_state({"random": random_state(), "streams": _streams(trainer)})
+        return state
+    state["loop"] = {
+        "stepped": loop.stepped,
+        "is_last": trainer.is_last_batch,
+        "since_validation": time.monotonic() - loop.last_validation,
+        "failed": _in_step(trainer.progress),
+    }
+    own = {
+        "random": random_state(),
+        "steps": list(loop.numbers.states),
+        "streams": _streams(trainer),
+        "metrics": metrics_state(trainer.metrics, loop.module),
+        "window": loop.step.state_dict(),
+    }
+    if loop.step.keeps_gradients:
+        named = loop.module.named_parameters()
+        own["gradients"] = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
+    state["ranks"] = trainer.strategy.gather_state(own)
+    return state
+
+
+def progress_state(progress: Progress) -> dict[str, Any]:
+    """The counters; a batch whose step is running is one whose step is to begin."""
+    state = progress.state_dict()
+    if state["moment"] == STEP:
+        state["moment"] = BATCH_START
+    if state["validation"]["moment"] == STEP:
+        state["validation"]["moment"] = EVAL_BATCH_START
+    return state
+
+
+def restore_seed(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Goes on with the seed of the run that was saved."""
+    trainer.seed = checkpoint.get("leyden", {}).get("seed", trainer.seed)
+
+
+def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) -> None:
+    """Puts back what :func:`training_state` gave; random numbers when training begins, for setting up a run draws some."""
+    own = checkpoint.get("leyden", {})
+    if "ranks" not in own:
+        trainer.progress.moment = ""  # from a library or a version that does not save where it was
+        return
+    mine = trainer.strategy.own_state(own["ranks"])
+    if mine is None:
+        announce(
+            f"the checkpoint is of {len(own['ranks'])} process(es) and this run has {trainer.world_size}: random numbers and an "
+            f"unfinished accumulation window start anew"
+        )
+        return
+    for purpose, state in mine["streams"].items():
+        if purpose in trainer.streams:
+            trainer.streams[purpose].load_state_dict(state)
+    loop.resumes = lambda: set_random_state(mine["random"])
+    if "loop" not in own:
+        return
+    device = trainer.strategy.device
+    where = own["loop"]
+    loop.stepped, trainer.is_last_batch = where["stepped"], where["is_last"]
+    loop.last_validation = time.monotonic() - where["since_validation"]
+    if where["failed"]:
+        announce(
+            f"the checkpoint was taken when batch {trainer.progress.batch} of epoch {trainer.progress.epoch} failed in the "
+            f"middle of its step, which is done again; what its first half changed in buffers and logged stays"
+        )
+    loop.numbers.states = list(mine["steps"])
+    loop.step.load_state_dict(mine["window"])
+    parameters = dict(loop.module.named_parameters())
+    for name, gradient in mine.get("gradients", {}).items():
+        if name in parameters:
+            parameters[name].grad = gradient.to(device)
+    load_metrics_state(trainer.metrics, loop.module, mine["metrics"], device)
+
+
+def _in_step(progress: Progress) -> bool:
+    return progress.moment == STEP or (progress.moment == VALIDATION and progress.validation.moment == STEP)
+
+
+def _streams(trainer: Trainer) -> dict[str, Any]:
+    states = {purpose: stream.state_dict() for purpose, stream in trainer.streams.items()}
+    return {purpose: state for purpose, state in states.items() if state}

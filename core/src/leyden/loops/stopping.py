@@ -1,0 +1,46 @@
+"""When a fit stops, and what is said where a loader stopped before it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from leyden.data.loaders import INFINITE
+from leyden.messages import warn
+
+if TYPE_CHECKING:
+    from leyden.loops.fit import FitLoop
+
+
+def is_done(loop: FitLoop) -> bool:
+    """Whether there is no further epoch."""
+    trainer, progress = loop.trainer, loop.progress
+    if trainer.max_epochs != -1 and progress.epoch >= trainer.max_epochs:
+        return True
+    if not loop.loader.length:  # limit_train_batches=0 trains nothing
+        return True
+    return stops_inside_epoch(loop)
+
+
+def stops_inside_epoch(loop: FitLoop) -> bool:
+    """Whether training is to stop although the epoch is not over."""
+    trainer, progress = loop.trainer, loop.progress
+    if trainer.max_steps != -1 and progress.global_step >= trainer.max_steps:
+        return True
+    if loop.deadline is not None and time.monotonic() >= loop.deadline:
+        trainer.should_stop = True
+    if not trainer.should_stop:
+        return False
+    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.loader.length else 0)
+    return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
+
+
+def warn_of_length(loop: FitLoop, given: int) -> None:
+    """Says once that the training loader said it had more batches than it gave."""
+    if loop.loader.whole != INFINITE and not loop.warned_length:
+        loop.warned_length = True
+        warn(
+            "LY003",
+            f"the training loader says it has {int(loop.loader.whole)} batches an epoch but gave {given}; "
+            f"every epoch trains what it gives",
+        )

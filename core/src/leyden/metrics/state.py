@@ -1,0 +1,131 @@
+"""What log() has kept so far, as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from leyden.messages import announce
+from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH, TRAIN_BATCH, TRAIN_EPOCH, Entry, Metrics, is_metric
+
+if TYPE_CHECKING:
+    from leyden.module import Module
+
+_CONTEXTS = {context.name: context for context in (TRAIN_BATCH, TRAIN_EPOCH, EVAL_BATCH, EVAL_EPOCH)}
+_FUNCTIONS = {"torch.mean": torch.mean, "torch.sum": torch.sum, "torch.min": torch.min, "torch.max": torch.max,
+              "builtins.sum": sum, "builtins.min": min, "builtins.max": max}  # fmt: skip
+_REDUCE_FX = 4  # its place among the options of log()
+
+
+def metrics_state(metrics: Metrics, module: Module) -> dict[str, Any]:
+    """The latest values, the sums of the running epoch and evaluation, step values no record has yet, torchmetrics states."""
+    names = {id(child): name for name, child in module.named_modules()}
+    return {
+        "callback_metrics": {key: value.detach().cpu() for key, value in metrics.callback_metrics.items()},
+        "logged_metrics": dict(metrics.logged_metrics),
+        "progress_bar_metrics": dict(metrics.progress_bar_metrics),
+        "known": sorted(metrics.known_keys()),
+        "tables": [
+            [context.name, index, {key: _entry_state(entry, metrics, names) for key, entry in table.items()}]
+            for (context, index), table in metrics.tables()
+        ],
+        "torchmetrics": {name: _torchmetric_state(child) for name, child in _torchmetrics(module)},
+    }
+
+
+def load_metrics_state(metrics: Metrics, module: Module, state: dict[str, Any], device: torch.device) -> None:
+    """Takes that back."""
+    metrics.callback_metrics.update({key: value.to(device) for key, value in state["callback_metrics"].items()})
+    metrics.logged_metrics.update(state["logged_metrics"])
+    metrics.progress_bar_metrics.update(state["progress_bar_metrics"])
+    children = dict(module.named_modules())
+    tables = {
+        (_CONTEXTS[name], index): {key: _entry(entry, children, device) for key, entry in entries.items()}
+        for name, index, entries in state["tables"]
+    }
+    metrics.load(tables, state["known"])
+    for name, child in _torchmetrics(module):
+        if name in state["torchmetrics"]:
+            _load_torchmetric(child, state["torchmetrics"][name], device)
+
+
+# ---- what log() keeps for one key ----
+
+
+def _entry_state(entry: Entry, metrics: Metrics, names: dict[int, str]) -> dict[str, Any]:
+    entry.gather()
+    options = list(entry.options)
+    options[_REDUCE_FX] = next((name for name, fx in _FUNCTIONS.items() if fx is options[_REDUCE_FX]), options[_REDUCE_FX])
+    metric = None
+    if entry.metric is not None:
+        metric = names.get(id(entry.metric))
+        if metric is None:
+            announce(
+                f"the {type(entry.metric).__name__} that is logged as {entry.name!r} is no attribute of the module, so what it "
+                f"has accumulated is not in checkpoints; assign it in __init__"
+            )
+    return {
+        "name": entry.name,
+        "options": options,
+        "on_step": entry.on_step,
+        "on_epoch": entry.on_epoch,
+        "reduction": entry.reduction,
+        "value": _on_cpu(entry.value) if metrics.is_due(entry) else None,
+        "due": metrics.is_due(entry),
+        "total": _on_cpu(entry.total),
+        "weight": entry.weight,
+        "count": entry.count,
+        "metric": metric,
+    }
+
+
+def _entry(state: dict[str, Any], children: dict[str, nn.Module], device: torch.device) -> tuple[Entry, bool]:
+    options = list(state["options"])
+    options[_REDUCE_FX] = _FUNCTIONS.get(options[_REDUCE_FX], options[_REDUCE_FX])
+    entry = Entry(state["name"], tuple(options), state["on_step"], state["on_epoch"], state["reduction"])
+    entry.value = _on_device(state["value"], device)
+    entry.total, entry.weight, entry.count = _on_device(state["total"], device), state["weight"], state["count"]
+    if state["metric"] is not None:
+        entry.metric, entry.local = children.get(state["metric"]), True
+    return entry, state["due"]
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+# ---- torchmetrics, whose state is not part of a module's state_dict by default ----
+
+
+def _torchmetrics(module: nn.Module) -> list[tuple[str, Any]]:
+    for child in module.modules():
+        # A collection updates one metric of each group that shares a state; asked for its metrics, it shares it again.
+        if hasattr(child, "_compute_groups_create_state_ref") and callable(getattr(child, "values", None)):
+            list(child.values(copy_state=False))
+    return [
+        (name, child)
+        for name, child in module.named_modules()
+        if is_metric(child) and isinstance(getattr(child, "_defaults", None), dict)
+    ]
+
+
+def _torchmetric_state(metric: Any) -> dict[str, Any]:
+    def copied(value: Any) -> Any:
+        return value.detach().cpu().clone() if isinstance(value, Tensor) else [item.detach().cpu().clone() for item in value]
+
+    return {"count": metric._update_count, "state": {name: copied(getattr(metric, name)) for name in metric._defaults}}
+
+
+def _load_torchmetric(metric: Any, state: dict[str, Any], device: torch.device) -> None:
+    for name, value in state["state"].items():
+        if name in metric._defaults:
+            placed = value.to(device) if isinstance(value, Tensor) else [item.to(device) for item in value]
+            setattr(metric, name, placed)
+    metric._update_count = state["count"]
+    metric._computed = None
