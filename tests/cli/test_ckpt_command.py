@@ -164,6 +164,12 @@ def test_verify_reads_the_checksums(capsys):
     assert (code, out) == (1, "run.ckpt: whole; 2 weights, step 4\n")
     assert "'flipped.ckpt' is damaged" in err
     assert "checksum differs" in err
+    code, out, err = said(capsys, "verify", ".")
+    assert (code, out) == (1, "run.ckpt: whole; 2 weights, step 4\n")
+    assert "'flipped.ckpt' is damaged" in err
+    assert said(capsys, "convert", "flipped.ckpt", "new.ckpt")[0] == 1
+    Path("empty").mkdir()
+    assert said(capsys, "verify", "empty") == (2, "", "leyden: ckpt: there is no *.ckpt file in 'empty'\n")
 
 
 # ---- convert ----

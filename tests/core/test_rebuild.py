@@ -239,6 +239,12 @@ def test_the_message_of_a_refusal_says_what_to_write():
     )
 
 
+def test_one_refusal_names_everything_that_is_needed():
+    saved([Point(1, Frozen(2)), functools.partial(focal)])
+    with pytest.raises(TypeError, match=re.escape("allow=[Frozen, Point, focal])")):
+        Takes.load_from_checkpoint("run.ckpt")
+
+
 def test_an_allowed_class_is_allowed_for_every_file(monkeypatch):
     monkeypatch.setattr("leyden.checkpoint.allowed._registered", {})
 

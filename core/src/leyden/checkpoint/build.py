@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from leyden.checkpoint.allowed import AllowList
+from leyden.checkpoint.allowed import AllowList, Refused
 from leyden.checkpoint.choose import Choice, load_state
 from leyden.checkpoint.format import understood
 from leyden.checkpoint.rebuild import NotAllowed, from_data
@@ -128,14 +128,27 @@ def _rebuilt(cls: Any, data: dict[str, Any], recipes: list[dict[str, Any]], allo
     try:
         return from_data(data, recipes, allowed)
     except NotAllowed as error:
-        name = error.path.rpartition(":")[2].rpartition(".")[2]
+        names = ", ".join(path.rpartition(":")[2].rpartition(".")[2] for path in _not_allowed(recipes, allowed))
         way_out = f", or pass the argument itself, {error.where[0]}=..." if error.where else ""
         raise TypeError(
             f"{str(path)!r}: to rebuild the hyperparameters of {cls.__name__}, {error}; what a file names is used only if you "
-            f"allow it: {cls.__name__}.load_from_checkpoint(path, allow=[{name}]), or leyden.allow_rebuild({name}){way_out}"
+            f"allow it: {cls.__name__}.load_from_checkpoint(path, allow=[{names}]), or leyden.allow_rebuild({names}){way_out}"
         ) from None
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: hyperparameter {error}; pass it to load_from_checkpoint()") from error
+
+
+def _not_allowed(recipes: list[dict[str, Any]], allowed: AllowList) -> list[str]:
+    """Every import path that the recipes need and that is not allowed, so that one message names them all."""
+    found: dict[str, None] = {}
+    for recipe in recipes:
+        for path in (recipe.get("class"), recipe.get("factory")):
+            try:
+                if path is not None:
+                    allowed.find_enum(path) if recipe["kind"] == "enum" else allowed.find(path)
+            except Refused as error:
+                found[error.args[0]] = None
+    return list(found)
 
 
 def _as_one_object(cls: Any, values: dict[str, Any], name: str, kind: Any) -> Any:

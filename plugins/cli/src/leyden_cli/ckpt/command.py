@@ -9,7 +9,7 @@ from leyden.messages import announce
 from leyden_cli.ckpt.convert import FORMATS, convert
 from leyden_cli.ckpt.differences import Differences
 from leyden_cli.ckpt.inspection import inspect_file
-from leyden_cli.ckpt.reading import opened
+from leyden_cli.ckpt.reading import files_in, opened
 from leyden_cli.command import Command
 
 
@@ -38,7 +38,7 @@ class CkptCommand(Command):
         )
         change.add_argument("--force", action="store_true", help="replace the new file if it exists")
         verify = tools.add_parser("verify", help="whether files are whole and can be loaded; exits with 1 if one is not")
-        verify.add_argument("file", nargs="+")
+        verify.add_argument("file", nargs="+", help="files, or directories of *.ckpt files")
 
     def run(self, args: Namespace) -> int:
         """Does it.
@@ -63,7 +63,7 @@ class CkptCommand(Command):
         except ValueError as error:
             announce(f"ckpt: {error}")
             return 1
-        return self._verify(args.file)
+        return self._verify(files_in(args.file))
 
     def _verify(self, files: list[str]) -> int:
         bad = 0

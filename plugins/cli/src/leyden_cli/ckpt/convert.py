@@ -43,6 +43,7 @@ def _read(path: str, allow: list[str]) -> dict[str, Any]:
     if "://" in path and not allow:
         return understood(CheckpointIO().load(path), path)
     try:
+        CheckpointIO().verify(path)
         # Reads plain files too; of others it takes paths, dates and the like without being told.
         return read_legacy(path, allow)
     except FileNotFoundError:

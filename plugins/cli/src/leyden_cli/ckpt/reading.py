@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,25 @@ def opened(path: str) -> dict[str, Any]:
         checkpoint = CheckpointIO().load(path)
     except OSError as error:
         raise UsageError(str(error)) from None
-    damage = damaged_part(path)
-    if damage is not None:
-        raise ValueError(f"{path!r} is damaged: {damage!r} in it is not what was written (its checksum differs)")
     return understood(checkpoint, path)
 
 
-def damaged_part(path: str) -> str | None:
-    """The first part of a local zip archive that does not have its checksum; torch does not look at these."""
-    if "://" in path or not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
+def files_in(paths: list[str]) -> list[str]:
+    """The paths, with each local directory's ``*.ckpt`` files in its place.
+
+    Raises:
+        UsageError: a directory has none.
+    """
+    found = []
+    for path in paths:
+        if "://" in path or not Path(path).is_dir():
+            found.append(path)
+            continue
+        inside = sorted(str(file) for file in Path(path).glob("*.ckpt"))
+        if not inside:
+            raise UsageError(f"there is no *.ckpt file in {path!r}")
+        found += inside
+    return found
 
 
 def size_of(path: str) -> int | None:
