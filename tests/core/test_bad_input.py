@@ -13,6 +13,7 @@ from leyden import (
     CheckpointIO,
     ClusterEnvironment,
     DataModule,
+    LeydenWarning,
     Logger,
     Module,
     Precision,
@@ -20,7 +21,7 @@ from leyden import (
     Strategy,
     Trainer,
 )
-from leyden.arguments import LATER, TABLE
+from leyden.arguments import REFUSED, TABLE
 from leyden.testing import TinyModule
 from torch import nn
 
@@ -81,6 +82,8 @@ WRONG = {
     "default_root_dir": ("a path or URL", [3, True], []),
     "enable_autolog_hparams": (SWITCH, ["yes", 1], []),
     "model_registry": ("a str", [3, True], []),
+    "grace_s": ("a number >= 0 (seconds)", ["1", True], [-1, float("nan")]),
+    "auto_resume": (SWITCH, ["yes", 1], []),
     "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
     "loader_key_template": ("a str with '{name}' and '{loader}', such as '{loader}/{name}'", [1, True], ["{name}", "x"]),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
@@ -114,15 +117,12 @@ def test_none_is_the_default(name):
     assert given.global_step == 4
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"model_registry": "m"}, "Trainer(model_registry='m') is not built yet; upload checkpoints from on_train_end"),
-    ],
-)
-def test_what_is_not_built_yet_says_so(options, message):
-    assert set(options) <= set(LATER)
-    assert refusal(NotImplementedError, Trainer, **options) == message
+def test_the_cloud_of_lightnings_makers_is_refused():
+    assert set(REFUSED) == {"model_registry"}
+    assert refusal(ValueError, Trainer, model_registry="m") == (
+        "Trainer(model_registry='m'): it names a place in the cloud of Lightning's makers; upload from a callback that saves "
+        "checkpoints, or in on_train_end, with the client of your registry"
+    )
 
 
 def test_an_unknown_argument_gets_the_nearest():
@@ -357,6 +357,55 @@ def test_a_misspelt_step_is_guessed():
     assert refusal(ValueError, fit, Misspelt()) == (
         "fit() needs Misspelt.training_step(), which is not defined; did you mean its 'trainig_step'?"
     )
+
+
+def told(module, **options):
+    with pytest.warns(LeydenWarning) as caught:
+        fit(module, **options)
+    return [(str(warning.message), warning.category.__name__) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("validaton_step", "did you mean 'validation_step'?"),
+        ("val_dataloaders", "did you mean 'val_dataloader'?"),
+        ("configure_gradient_cliping", "did you mean 'configure_gradient_clipping'?"),
+        ("training_epoch_end", "write on_train_epoch_end, and keep what it needs of each batch in training_step"),
+        ("validation_step_end", "do what it does at the end of validation_step"),
+        ("configure_sharded_model", "write configure_model"),
+    ],
+)
+def test_a_method_that_is_never_called_is_said_with_what_to_write(name, advice):
+    class Bare(Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 2)
+
+        training_step, configure_optimizers = TinyModule.training_step, TinyModule.configure_optimizers
+        train_dataloader, forward, lr = TinyModule.train_dataloader, TinyModule.forward, 0.1
+
+    Bare.__qualname__ = "Bare"
+    setattr(Bare, name, lambda self, *args: None)
+    assert told(Bare()) == [(f"Bare.{name} is never called by leyden; {advice}", "LY002")]
+
+
+def test_a_plug_in_may_call_methods_that_core_does_not():
+    class Calls:
+        calls_methods = frozenset({"training_epoch_end"})
+
+        def on_train_epoch_end(self, module):
+            module.training_epoch_end()
+
+    class Old(TinyModule):
+        ended = 0
+
+        def training_epoch_end(self):
+            self.ended += 1
+
+    module = Old()
+    fit(module, plugins=[Calls()])  # warnings are errors in tests
+    assert module.ended == 1
 
 
 @pytest.mark.parametrize(

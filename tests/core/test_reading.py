@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import multiprocessing
 import os
@@ -67,7 +68,8 @@ def test_index_error_of_a_data_set_leaves_fit_with_its_place(workers):
     with pytest.raises(IndexError) as caught:
         fit(DataLoader(Raises(IndexError("the user's own")), batch_size=2, num_workers=workers))
     assert "the user's own" in str(caught.value)
-    assert caught.value.__notes__ == ["while reading batch 2 of train_dataloaders"]
+    sample = "" if workers else "sample 5 for "  # a worker's own variables stay there
+    assert caught.value.__notes__ == [f"while reading {sample}batch 2 of train_dataloaders"]
 
 
 def test_the_place_names_the_loader_and_counts_anew_in_each_epoch():
@@ -80,7 +82,7 @@ def test_the_place_names_the_loader_and_counts_anew_in_each_epoch():
 
     with pytest.raises(KeyError) as caught:
         fit(DataLoader(RandomData(8)), Validates(), limit_val_batches=1.0)
-    assert caught.value.__notes__ == ["while reading batch 1 of Validates.val_dataloader()['bad']"]
+    assert caught.value.__notes__ == ["while reading sample 1 for batch 1 of Validates.val_dataloader()['bad']"]
 
 
 @pytest.mark.parametrize("error", [StopIteration, IndexError])
@@ -167,6 +169,10 @@ def test_a_killed_worker_is_said_with_what_it_may_have_been():
         "if a worker was killed, memory is short, or shared memory is (docker: --shm-size); num_workers=0 shows errors of the "
         "data set where they happen"
     )
+    said = "\n".join([str(caught.value), *caught.value.__notes__])
+    assert re.search(
+        r"DataLoader worker 0 \(process \d+\) ended with exit code -9 and gave batch [12] no more of train_dataloaders", said
+    )
 
 
 class Slow(RandomData):
@@ -188,18 +194,20 @@ def test_a_stalled_worker_is_announced_with_the_batch_and_the_process(monkeypatc
 
     def notify(message_id, text, *, every_rank):
         said.append(text)
-        file.touch()
+        if "batch 2" in text and "__getitem__" in text:
+            file.touch()
 
     monkeypatch.setattr(leyden.data.reading, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(leyden.data.reading, "notify", notify)
     module = Counts()
     fit(DataLoader(Slow(file), batch_size=2, num_workers=1), module)
     assert module.trained == 4
-    assert re.fullmatch(
-        r"waiting \d+ s for batch \d of train_dataloaders, whose workers are the processes \d+; timeout=... on the DataLoader "
-        r"makes this an error",
-        said[-1],
+    line = inspect.getsourcelines(Slow.__getitem__)[1] + 2
+    wanted = (
+        rf"waiting \d+ s for batch 2 of train_dataloaders: worker 0 \(process \d+\) is in __getitem__, {re.escape(__file__)} "
+        rf"line {line}; timeout=... on the DataLoader makes this an error"
     )
+    assert any(re.fullmatch(wanted, text) for text in said), said
 
 
 def test_a_loader_with_a_timeout_of_its_own_is_not_watched(monkeypatch):

@@ -93,10 +93,14 @@ TABLE: dict[str, Argument] = {
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 
-LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model_registry": (lambda v: v is not None, "upload checkpoints from on_train_end"),
+REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model_registry": (
+        lambda v: v is not None,
+        "it names a place in the cloud of Lightning's makers; upload from a callback that saves checkpoints, or in on_train_end, "
+        "with the client of your registry",
+    ),
 }
-"""Arguments whose use is not built yet: when it is refused, and what to do instead."""
+"""Arguments of Lightning's whose use is refused: when, and what to do instead."""
 
 
 _UNITS: dict[str, tuple[str, ...]] = {
@@ -139,7 +143,6 @@ def check(arguments: Mapping[str, Any]) -> None:
     Raises:
         TypeError: a value's type is wrong.
         ValueError: a value is out of range.
-        NotImplementedError: an argument's use is not built yet.
     """
     for name, argument in TABLE.items():
         value = arguments.get(name)
@@ -149,8 +152,8 @@ def check(arguments: Mapping[str, Any]) -> None:
         if not right_type or not argument.accepts(value):
             error = ValueError if right_type else TypeError
             raise error(f"Trainer({name}={value!r}): expected {argument.expected}, got {shown(value)}")
-        if name in LATER and LATER[name][0](value):
-            raise NotImplementedError(f"Trainer({name}={value!r}) is not built yet; {LATER[name][1]}")
+        if name in REFUSED and REFUSED[name][0](value):
+            raise ValueError(f"Trainer({name}={value!r}): {REFUSED[name][1]}")
 
 
 def refuse_unknown(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from operator import itemgetter
@@ -29,6 +29,20 @@ METHODS = ("training_step", "validation_step", "test_step", "predict_step", "con
            *(f"on_{stage}_model_{mode}" for stage in ("validation", "test", "predict") for mode in ("eval", "train")),
            "on_validation_model_zero_grad", "state_dict", "load_state_dict")  # fmt: skip
 """What core calls on a module or a data module beside hooks."""
+
+
+FORMER: dict[str, str] = {
+    "training_epoch_end": "write on_train_epoch_end, and keep what it needs of each batch in training_step",
+    "validation_epoch_end": "write on_validation_epoch_end, and keep what it needs of each batch in validation_step",
+    "test_epoch_end": "write on_test_epoch_end, and keep what it needs of each batch in test_step",
+    "training_step_end": "do what it does at the end of training_step",
+    "validation_step_end": "do what it does at the end of validation_step",
+    "test_step_end": "do what it does at the end of test_step",
+    "tbptt_split_batch": "loop over the parts of a batch in training_step, in manual optimization",
+    "get_progress_bar_dict": "write self.log(..., prog_bar=True)",
+    "configure_sharded_model": "write configure_model",
+}
+"""Methods of modules that earlier generations of Lightning called, and what to write instead."""
 
 
 def hook_names() -> tuple[str, ...]:
@@ -106,14 +120,20 @@ def implementations(participant: Participant) -> Iterator[Implementation]:
         yield Implementation(hook, _bind(participant, hook, attribute, bound, options or {}), dict(options or {}))
 
 
-def misspelt_methods(obj: object, base: type) -> Iterator[str]:
+def misspelt_methods(obj: object, base: type, called: Container[str] = ()) -> Iterator[str]:
     """A sentence for each method of a user's module or data module that is almost one that core calls, and so never called.
 
     Args:
         obj: a module or a data module.
         base: the class of leyden that it derives from.
+        called: names of methods that somebody else calls.
     """
     for name in dir(type(obj)):
+        if name in called:
+            continue
+        if name in FORMER and inspect.isfunction(getattr(type(obj), name)):
+            yield f"{type(obj).__qualname__}.{name} is never called by leyden; {FORMER[name]}"
+            continue
         if name.startswith("_") or hasattr(base, name) or name in SPECS or not inspect.isfunction(getattr(type(obj), name)):
             continue
         match = nearest(name, [method for method in METHODS if hasattr(base, method)], cutoff=0.9)

@@ -238,9 +238,12 @@ def parameters_finite(trainer: Trainer, module: Module, *, together: bool) -> bo
     Args:
         trainer: the run.
         module: whose parameters.
-        together: whether every process asks, so that all are to get the same answer.
+        together: whether every process asks, so that all are to get the same answer: where each has a part of the parameters
+            that takes a collective, where each has them all they have the same answer anyway.
     """
-    return _finite([p.detach() for p in module.parameters() if p.requires_grad], trainer, together=together)
+    parameters = [parameter.detach() for parameter in module.parameters() if parameter.requires_grad]
+    sharded = any(hasattr(parameter, "to_local") for parameter in parameters)
+    return _finite(parameters, trainer, together=together and sharded)
 
 
 def first_bad(module: Module) -> str:

@@ -22,4 +22,8 @@ IDS: dict[str, str] = {
     "LY017": "What auto_resume goes on from.",
     "LY018": "A checkpoint file is whole, but another one than was saved under its name.",
     "LY030": "The workers of a loader each give the same samples.",
+    "LY031": "A loader cannot start in the middle of an epoch, so that batches are read and passed over.",
+    "LY032": "A metric that is logged is no attribute of the module, so that its state is not in checkpoints.",
+    "LY033": "A checkpoint is of another number of processes, so that some of its state is left out.",
+    "LY034": "A checkpoint was taken when a batch failed in the middle of its step.",
 }

@@ -27,6 +27,7 @@ from leyden.metrics.history import History
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
+from leyden.returned import returned
 from leyden.seeding import isolated_random_state
 from leyden.session import session
 
@@ -180,7 +181,8 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
 def _configure_optimizers(trainer: Trainer, module: Module) -> None:
     where = f"{type(module).__name__}.configure_optimizers"
     found: Optimization = read_optimizers(module.configure_optimizers(), where)
-    trainer.optimizers = trainer.strategy.setup_optimizers(module, found.optimizers)
+    optimizers = trainer.strategy.setup_optimizers(module, found.optimizers)
+    trainer.optimizers = returned(optimizers, trainer.strategy, "setup_optimizers", list, "the list of optimizers to step")
     trainer.lr_scheduler_configs = found.schedulers
     trainer.optimizer_frequencies = found.frequencies
     trainer.progress.optimizer_steps = [0] * len(trainer.optimizers)

@@ -65,8 +65,9 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
         if datamodule is not None:
             trainer.bus.register(datamodule, role="datamodule")
         trainer.bus.register(module, role="module")
+        called = {name for participant in trainer.bus.participants for name in getattr(participant.plugin, "calls_methods", ())}
         for obj, base in ((module, Module), (datamodule, DataModule)):
-            for sentence in misspelt_methods(obj, base) if obj is not None else ():
+            for sentence in misspelt_methods(obj, base, called) if obj is not None else ():
                 warn("LY002", sentence)
         own = choose_callbacks(module.configure_callbacks(), argument=f"{type(module).__name__}.configure_callbacks()")
         if own:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from leyden.component import Component
 from leyden.precision import Precision
+from leyden.returned import returned
 
 if TYPE_CHECKING:
     from leyden.accelerator import Accelerator
@@ -77,7 +78,8 @@ class Strategy(Component):
                 f"node(s); pass devices=1 or choose a strategy for several"
             )
         self.accelerator = accelerator
-        self.device = accelerator.device(device_indices[0])
+        device = accelerator.device(device_indices[0])
+        self.device = returned(device, accelerator, "device", torch.device, "a torch.device")
 
     def launch(self, function: Callable[..., T], *args: Any) -> T:
         """Runs ``function(*args)`` in every process of the run and returns what rank 0's returned.

@@ -33,6 +33,7 @@ from leyden.plugins import catalog, hook_plugins, resolve
 from leyden.precision import Precision
 from leyden.profiler import Profiler
 from leyden.progress import Progress
+from leyden.returned import returned
 from leyden.run_state import RunState
 from leyden.selection import (
     choose_accelerator,
@@ -48,6 +49,8 @@ from leyden.settings import Settings
 if TYPE_CHECKING:
     from leyden.checkpoint.verify import ResumeReport
     from leyden.explain import Plan
+
+_LAUNCHED = "what the function it runs returned on rank 0"
 
 _STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 
@@ -159,7 +162,7 @@ class Trainer(Settings, RunState):
             reload_dataloaders_every_n_epochs: ask for new loaders every so many epochs; 0 is never.
             default_root_dir: where logs and checkpoints go; None is the current directory.
             enable_autolog_hparams: whether hyperparameters are given to loggers.
-            model_registry: not built yet.
+            model_registry: accepted where it is None, for existing code.
             environment: which cluster environment; ``"auto"`` takes the one that detects itself.
             checkpoint_io: how checkpoint files are written and read.
             loader_key_template: what the keys of values are made of where an evaluation reads several loaders; ``{name}`` is the
@@ -181,7 +184,6 @@ class Trainer(Settings, RunState):
             TypeError: an argument's type is wrong, or there is no such argument.
             ValueError: an argument's value is wrong, or parts do not go together.
             LookupError: a name is unknown, or two distributions claim it.
-            NotImplementedError: a use that is not built yet.
         """
         given = {key: value for key, value in locals().items() if key not in ("self", "unknown", "__class__")}
         self.choices = dict(given)
@@ -215,7 +217,9 @@ class Trainer(Settings, RunState):
         self.accelerator: Accelerator = choose_accelerator(given["accelerator"])
         self.environment: ClusterEnvironment = choose_environment(given["environment"])
         devices, self.num_nodes = number_of_processes(given["devices"], self.num_nodes, self.environment)
-        self.device_ids = self.accelerator.parse_devices(devices)
+        self.device_ids = returned(
+            self.accelerator.parse_devices(devices), self.accelerator, "parse_devices", list, "a list of ints"
+        )
         self.strategy = choose_strategy(given["strategy"], self.accelerator, len(self.device_ids), self.num_nodes)
         self.strategy.connect(self.accelerator, self.device_ids, self.num_nodes, self.environment)
         self.precision: Precision = Precision() if given["precision"] is None else resolve(Precision, given["precision"])
@@ -344,15 +348,13 @@ class Trainer(Settings, RunState):
         self.progress, self.history = Progress(), History()
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         try:
-            history: History = self.strategy.launch(
-                runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders
-            )
+            history = self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
         except KeyboardInterrupt:
             if (self.on_interrupt or ("return" if in_notebook() else "raise")) == "raise":
                 raise
             self.interrupted = True
             return self.history
-        return history
+        return returned(history, self.strategy, "launch", History, _LAUNCHED)
 
     def batches(
         self,
@@ -470,6 +472,7 @@ class Trainer(Settings, RunState):
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )
+        returned(results, self.strategy, "launch", list, _LAUNCHED)
         if not keep:
             return None
         return results[0] if len(results) == 1 else results
@@ -619,8 +622,10 @@ class Trainer(Settings, RunState):
     @property
     def log_dir(self) -> str:
         """The directory of this run: the first logger's, or ``default_root_dir``."""
-        found = (logger.log_dir for logger in self.loggers)
-        return next((directory for directory in found if directory is not None), self.default_root_dir)
+        for logger in self.loggers:
+            if logger.log_dir is not None:
+                return returned(logger.log_dir, logger, "log_dir", str, "a str or None")
+        return self.default_root_dir
 
     @property
     def callback_metrics(self) -> dict[str, torch.Tensor]:
@@ -772,7 +777,8 @@ class Trainer(Settings, RunState):
         self, stage: str, model: Any, dataloaders: Any, ckpt_path: Any, verbose: bool, datamodule: Any, weights_only: Any
     ) -> list[dict[str, float]]:
         model, datamodule, dataloaders, ckpt_path = self._prepare(stage, model, dataloaders, datamodule, ckpt_path, weights_only)
-        results = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
+        found = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
+        results = returned(found, self.strategy, "launch", list, _LAUNCHED)
         if verbose and self.is_global_zero:
             for index, values in enumerate(results):
                 if values:
@@ -786,7 +792,7 @@ class Trainer(Settings, RunState):
             if isinstance(callback, Callback):
                 path = callback.resolve_checkpoint(which)
                 if path:
-                    return path
+                    return returned(path, callback, "resolve_checkpoint", str, "a str or None")
         return None
 
     def resolve_checkpoint(self, ckpt_path: str | os.PathLike[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leyden.checkpoint.format import understood
 from leyden.checkpoint.manifest import NAME, Entry, Manifest
 from leyden.messages import notify
+from leyden.returned import returned
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -43,7 +44,8 @@ def open_checkpoint(trainer: Trainer, ckpt_path: Any) -> dict[str, Any] | None:
 
 
 def _load(trainer: Trainer, path: str) -> dict[str, Any]:
-    return understood(trainer.checkpoint_io.load(path), path)
+    io = trainer.checkpoint_io
+    return understood(returned(io.load(path), io, "load", dict, "a dict"), path)
 
 
 def _newest_whole(trainer: Trainer, path: str) -> dict[str, Any]:

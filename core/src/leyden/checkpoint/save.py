@@ -11,6 +11,7 @@ from leyden.checkpoint.partial import parameter_names
 from leyden.checkpoint.plain import NotPlain, plain
 from leyden.checkpoint.training import progress_state, refuse_inside_step, training_state
 from leyden.module import is_overridden
+from leyden.returned import returned
 from leyden.version import __version__
 
 if TYPE_CHECKING:
@@ -41,24 +42,27 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
     checkpoint: dict[str, Any] = {
         "epoch": trainer.progress.epoch,
         "global_step": trainer.progress.global_step,
-        "state_dict": trainer.strategy.module_state(module),
+        "state_dict": _state(trainer.strategy.module_state(module), trainer.strategy, "module_state"),
         "leyden": {"format": FORMAT, "version": __version__, "progress": progress_state(trainer.progress)},
     }
     add_hyperparameters(checkpoint, module, "hyper_parameters", "hparams_name")
     if trainer.datamodule is not None:
         add_hyperparameters(checkpoint, trainer.datamodule, "datamodule_hyper_parameters", "datamodule_hparams_name")
     if not weights_only:
-        checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(optimizer) for optimizer in trainer.optimizers]
+        checkpoint["optimizer_states"] = [
+            _state(trainer.strategy.optimizer_state(optimizer), trainer.strategy, "optimizer_state")
+            for optimizer in trainer.optimizers
+        ]
         checkpoint["leyden"]["optimizer_parameters"] = parameter_names(module, trainer.optimizers)
         checkpoint["lr_schedulers"] = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
         checkpoint["leyden"].update(training_state(trainer), classes=classes(trainer))
-        precision = trainer.precision.state_dict()
+        precision = _state(trainer.precision.state_dict(), trainer.precision)
         if precision:
             checkpoint["leyden"]["precision"] = precision
-        states = ((key, callback.state_dict()) for key, callback in stateful(trainer).items())
+        states = ((key, _state(callback.state_dict(), callback)) for key, callback in stateful(trainer).items())
         checkpoint["callbacks"] = {key: state for key, state in states if state}
         if trainer.datamodule is not None:
-            state = trainer.datamodule.state_dict()
+            state = _state(trainer.datamodule.state_dict(), trainer.datamodule)
             if state:
                 checkpoint[type(trainer.datamodule).__qualname__] = state
     trainer.bus.hook.on_save_checkpoint(trainer=trainer, module=module, checkpoint=checkpoint)
@@ -73,6 +77,10 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         ) from None
 
 
+def _state(value: Any, owner: object, method: str = "state_dict") -> dict[str, Any]:
+    return returned(value, owner, method, dict, "a dict")
+
+
 def stateful(trainer: Trainer) -> dict[str, Callback]:
     """The callbacks that may have state, by key.
 
@@ -85,7 +93,7 @@ def stateful(trainer: Trainer) -> dict[str, Callback]:
     for callback in trainer.callbacks:
         if not isinstance(callback, Callback) or not is_overridden("state_dict", callback, Callback):
             continue
-        key = callback.state_key
+        key = returned(callback.state_key, callback, "state_key", str, "a str")
         if key in found:
             raise ValueError(
                 f"two callbacks of class {type(callback).__qualname__} have the same state_key {key!r}, so a checkpoint "

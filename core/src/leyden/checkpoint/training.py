@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import announce
+from leyden.messages import notify
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
 from leyden.seeding import random_state, set_random_state
@@ -89,9 +89,10 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
         return
     mine = trainer.strategy.own_state(own["ranks"])
     if mine is None:
-        announce(
+        notify(
+            "LY033",
             f"the checkpoint is of {len(own['ranks'])} process(es) and this run has {trainer.world_size}: random numbers and an "
-            f"unfinished accumulation window start anew"
+            f"unfinished accumulation window start anew",
         )
         return
     for purpose, state in mine["streams"].items():
@@ -105,9 +106,10 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
     loop.stepped, trainer.is_last_batch = where["stepped"], where["is_last"]
     loop.last_validation = time.monotonic() - where["since_validation"]
     if where["failed"]:
-        announce(
+        notify(
+            "LY034",
             f"the checkpoint was taken when batch {trainer.progress.batch} of epoch {trainer.progress.epoch} failed in the "
-            f"middle of its step, which is done again; what its first half changed in buffers and logged stays"
+            f"middle of its step, which is done again; what its first half changed in buffers and logged stays",
         )
     loop.numbers.states = list(mine["steps"])
     loop.step.load_state_dict(mine["window"])

@@ -12,13 +12,17 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from leyden.data.duplicates import duplicate_check
 from leyden.data.streams import Stream
-from leyden.messages import add_note, announce, notify
+from leyden.data.worker_places import dead_workers, describe_workers, sample_of, traced_workers
+from leyden.messages import add_note, notify
 from leyden.seeding import seed_generators
 
 STALL_SECONDS = 60.0
 """How long a loader's workers may take for a batch before it is said."""
 
 _END = object()
+
+_died: list[str] = []
+"""What is known of workers that had died when a reader was closed, for the error that torch raises of them anywhere."""
 
 
 class Reader:
@@ -51,7 +55,9 @@ class Reader:
         # Only for these can an end be told from a StopIteration that the data set raised by mistake.
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
         self.persistent = isinstance(iterable, DataLoader) and iterable.persistent_workers
-        opened = stream.open(epoch, done)
+        self.loader = iterable
+        with traced_workers(iterable):
+            opened = stream.open(epoch, done)
         self.iterator, self.workers = opened.iterator, opened.workers
         self.number = opened.passed
         """The index of the next batch."""
@@ -70,9 +76,10 @@ class Reader:
     def _pass_over(self, done: int) -> None:
         """Reads batches that have been done, where nothing better is possible."""
         if self.number < done:
-            announce(
+            notify(
+                "LY031",
                 f"{self.where} cannot start in the middle of an epoch, so its first {done} batches are read and passed over; "
-                f"a loader or data set with state_dict() and load_state_dict() need not be"
+                f"a loader or data set with state_dict() and load_state_dict() need not be",
             )
         while self.number < done and self.read() is not _END:
             pass
@@ -114,13 +121,27 @@ class Reader:
             ) from stop
 
     def failed(self, error: Exception) -> None:
-        """Says in an error which batch it was."""
-        add_note(error, f"while reading batch {self.number} of {self.where}")
+        """Says in an error which batch it was.
+
+        Raises:
+            RuntimeError: in place of an error of the connection to a worker that has died.
+        """
+        sample = sample_of(error.__traceback__)
+        add_note(error, f"while reading {f'sample {sample} for ' if sample else ''}batch {self.number} of {self.where}")
+        lost = isinstance(error, ConnectionError | EOFError)
+        dead = dead_workers(self.workers, self.number, wait=1.0 if lost else 0.0)
+        if dead and lost:
+            raise RuntimeError(f"{dead} of {self.where}") from error
+        if dead:
+            add_note(error, f"{dead} of {self.where}")
 
     def close(self) -> None:
         """Stops watching, and ends the loader's workers unless they are to be used again."""
         if self.watch is not None:
             self.watch.stop()
+            dead = dead_workers(self.workers, self.number)
+            if dead:
+                _died.append(f"{dead} of {self.where}")
         if not self.persistent:
             _end_workers(self.workers)
         self.stream.close()
@@ -191,7 +212,12 @@ def _is_an_end(stop: StopIteration) -> bool:
 
 def explain_worker(error: BaseException) -> None:
     """Notes on the error of a worker that was killed what it may have been; torch raises it wherever the run just is."""
+    died, said = list(dict.fromkeys(_died)), "\n".join([str(error), *getattr(error, "__notes__", [])])
+    _died.clear()
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        for sentence in died:
+            if sentence not in said:
+                add_note(error, sentence)
         add_note(
             error,
             "if a worker was killed, memory is short, or shared memory is (docker: --shm-size); num_workers=0 shows errors of "
@@ -222,11 +248,10 @@ class _Watch:
                 said = 0.0
             elif waited >= said + STALL_SECONDS:
                 said = waited
-                workers: list[Any] = getattr(self.reader.workers, "_workers", [])
-                pids = ", ".join(f"{worker.pid}{'' if worker.is_alive() else ' (dead)'}" for worker in workers)
+                doing = describe_workers(self.reader.loader, self.reader.workers, self.reader.number)
                 notify(
                     "LY009",
-                    f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}, whose workers are the "
-                    f"processes {pids}; timeout=... on the DataLoader makes this an error",
+                    f"waiting {waited:.0f} s for batch {self.reader.number} of {self.reader.where}: {doing}; timeout=... on the "
+                    f"DataLoader makes this an error",
                     every_rank=True,
                 )

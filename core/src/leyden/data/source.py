@@ -34,12 +34,27 @@ def bind_transfer(
             overridden = True
     if not overridden and device.type == "cpu":
         return None
-    before, move, after = (chosen[name] for name in _METHODS)
+    before, move, after = (_checked(chosen[name], name) for name in _METHODS)
 
     def transfer(batch: Any, dataloader_idx: int) -> Any:
         return after(move(before(batch, dataloader_idx), device, dataloader_idx), dataloader_idx)
 
     return profiler.wrap(transfer, "[Data]transfer")
+
+
+def _checked(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A transfer method of the user's own that says so when it returns no batch; the base class's as it is."""
+    owner = getattr(method, "__self__", None)
+    if owner is None or not is_overridden(name, owner, Module if isinstance(owner, Module) else DataModule):
+        return method
+
+    def call(batch: Any, *more: Any) -> Any:
+        moved = method(batch, *more)
+        if moved is None and batch is not None:
+            raise TypeError(f"{type(owner).__name__}.{name} returned None; expected the batch: end it with `return batch`")
+        return moved
+
+    return call
 
 
 def batches(

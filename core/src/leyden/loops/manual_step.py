@@ -14,6 +14,7 @@ from leyden.loops.signature import bind_step
 from leyden.loops.step import scale_gradients
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
+from leyden.returned import returned_callable
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -57,7 +58,9 @@ class ManualStep:
         self.progress = trainer.progress
         self.training_step = bind_step(trainer, module, "training_step")
         self.run_backward = (
-            module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
+            module.backward
+            if is_overridden("backward", module, Module)
+            else returned_callable(trainer.strategy.bind_backward(trainer.precision), trainer.strategy, "bind_backward")
         )
         watch, wrap = trainer.finite_watch, trainer.profiler.wrap
         self.run_backward = watch.wrap_backward(wrap(self.run_backward, "[Step]backward"))

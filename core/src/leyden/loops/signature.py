@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden.compile import compiled
 from leyden.module import Module
+from leyden.returned import returned_callable
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -45,9 +46,10 @@ def bind_step(
     Raises:
         TypeError: the step function needs other arguments.
     """
-    step = compiled(trainer, trainer.strategy.wrap_step(module, name))
-    step = trainer.precision.wrap_step(step, trainer.strategy.device.type)
-    step = trainer.profiler.wrap(step, f"[Module]{type(module).__qualname__}.{name}")
+    strategy, precision, profiler = trainer.strategy, trainer.precision, trainer.profiler
+    step = compiled(trainer, returned_callable(strategy.wrap_step(module, name), strategy, "wrap_step"))
+    step = returned_callable(precision.wrap_step(step, strategy.device.type), precision, "wrap_step")
+    step = returned_callable(profiler.wrap(step, f"[Module]{type(module).__qualname__}.{name}"), profiler, "wrap")
     wanted = ("batch", "batch_idx", "dataloader_idx") if several else ("batch", "batch_idx")
     method = getattr(module, name)
     parameters = list(inspect.signature(method).parameters.values())

@@ -13,6 +13,7 @@ from leyden.loops.signature import bind_step
 from leyden.messages import shown
 from leyden.module import Module, is_overridden
 from leyden.precision import Precision
+from leyden.returned import returned, returned_callable
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -66,7 +67,9 @@ class TrainStep:
         """Whether a subclass reads the loss in what :meth:`forward_backward` returns."""
 
         backward = (
-            module.backward if is_overridden("backward", module, Module) else trainer.strategy.bind_backward(trainer.precision)
+            module.backward
+            if is_overridden("backward", module, Module)
+            else returned_callable(trainer.strategy.bind_backward(trainer.precision), trainer.strategy, "bind_backward")
         )
         wrap = trainer.profiler.wrap
         self.backward: Callable[[Tensor], None] = trainer.finite_watch.wrap_backward(wrap(backward, "[Step]backward"))
@@ -239,6 +242,7 @@ class TrainStep:
 
     def stepped(self, updated: bool) -> bool:
         """Counts a step that was taken or that the precision skipped."""
+        returned(updated, self.precision, "step", bool, "whether it updated the parameters")
         self.window = 0
         self.skipped = not updated
         if updated and self.optimizer is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from leyden.messages import announce
+from leyden.messages import notify
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH, TRAIN_BATCH, TRAIN_EPOCH, Entry, Metrics, is_metric
 
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def _entry_state(entry: Entry, metrics: Metrics, names: dict[int, str]) -> dict[
     if entry.metric is not None:
         metric = names.get(id(entry.metric))
         if metric is None:
-            announce(
+            notify(
+                "LY032",
                 f"the {type(entry.metric).__name__} that is logged as {entry.name!r} is no attribute of the module, so what it "
-                f"has accumulated is not in checkpoints; assign it in __init__"
+                f"has accumulated is not in checkpoints; assign it in __init__",
             )
     return {
         "name": entry.name,
