@@ -134,6 +134,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the gradients as they are were averaged over the processes."""
         self._counted = True
         """Whether the next batch begins an accumulation window."""
+        self._looked = False
+        """Whether the first gradients were looked at, for parameters that have none."""
         self._divided: set[int] = set()
         """The parameters whose gradients were divided by what was counted."""
 
@@ -197,7 +199,27 @@ class DDPStrategy(ProcessesStrategy):
             self._counted = False
             self._divided.clear()
             ddp.module.ballot.grad = None  # a window begins
-        return ddp(*args, **kwargs)
+        try:
+            return ddp(*args, **kwargs)
+        except RuntimeError as error:
+            if "finished reduction in the prior iteration" in str(error):
+                self._refuse_unused(ddp.module.module, "in the last batch")
+            raise
+
+    def _refuse_unused(self, module: Module, when: str) -> None:
+        """Names the parameters for whose gradients DDP waits in vain.
+
+        Raises:
+            RuntimeError: there are some.
+        """
+        unused = [name for name, parameter in module.named_parameters() if parameter.requires_grad and parameter.grad is None]
+        if unused:
+            more = f" and {len(unused) - 5} more" if len(unused) > 5 else ""
+            raise RuntimeError(
+                f"{when} of step {module.trainer.global_step} the loss of rank {self.rank} did not depend on {listed(unused[:5])}"
+                f"{more}, and DDP waits for the gradient of every parameter; freeze those with requires_grad_(False), or pass "
+                f"strategy='ddp_find_unused_parameters_true', which looks for them in each step"
+            ) from None
 
     def bind_backward(self, precision: Precision) -> Callable[..., None]:
         """The precision's backward; in manual optimization DDP is made ready for it."""
@@ -233,6 +255,10 @@ class DDPStrategy(ProcessesStrategy):
         reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic()
         if self.world_size == 1 or self._ddp is None:
             return
+        if not self._looked and reduced:
+            self._looked = True
+            if not self._ddp.find_unused_parameters and self._automatic():
+                self._refuse_unused(self._ddp.module.module, "in the first batch")
         ballot = self._ddp.module if isinstance(self._ddp.module, BallotModule) else None
         if not reduced:
             self._average(optimizer, None if ballot is None else ballot.ballot)
@@ -308,7 +334,7 @@ class DDPStrategy(ProcessesStrategy):
         self._ddp = None
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
-        self._counted, self.withholds_step = True, False
+        self._counted, self.withholds_step, self._looked = True, False, False
         super().teardown(module)
 
 

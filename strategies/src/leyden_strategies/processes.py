@@ -236,6 +236,17 @@ class ProcessesStrategy(Strategy):
             self._rank.board.write(_TRAINING, trainer.progress.global_step, trainer.progress.epoch, batch_idx)
 
     @hookimpl
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Says where this rank is, after the sanity check."""
+        self.on_train_batch_start(trainer, trainer.progress.batch)
+
+    @hookimpl
+    def on_validation_end(self, trainer: Trainer) -> None:
+        """Says where this rank is, back from a validation."""
+        if trainer.stage == "fit":
+            self.on_train_batch_start(trainer, trainer.progress.batch)
+
+    @hookimpl
     def on_validation_batch_start(self, module: Module, batch_idx: int) -> None:
         """Says where this rank is."""
         self._at(_VALIDATION, module, batch_idx)
