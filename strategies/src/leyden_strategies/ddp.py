@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 SKIPPED = ("skip_rank", "skip_all", "raise")
+UNEVEN = ("wrap", "stop")
 
 
 class StepModule(nn.Module):
@@ -93,6 +94,9 @@ class DDPStrategy(ProcessesStrategy):
             the others, ``"skip_all"`` steps nowhere, ``"raise"`` ends the run; the last two read a number from the device in
             each step. Where all ranks return None, nobody steps. With the Trainer's ``nan_policy="skip"`` a loss that is not
             finite counts as None.
+        uneven: what is done where ranks have different amounts of training data: ``"wrap"`` has those with less begin again,
+            ``"stop"`` ends the epoch with the first that has no more. None fills the last round of a loader that is dealt
+            out from its beginning, and stops with the shortest of others.
         comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
         comm_state: the state that the hook is given.
 
@@ -113,13 +117,17 @@ class DDPStrategy(ProcessesStrategy):
         gradient_as_bucket_view: bool = True,
         broadcast_buffers: bool = False,
         skipped: str = "skip_rank",
+        uneven: str | None = None,
         comm_hook: Callable[..., Any] | None = None,
         comm_state: Any = None,
     ) -> None:
         super().__init__(launcher, timeout, process_group_backend)
         if skipped not in SKIPPED:
             raise ValueError(f"skipped={skipped!r}: expected one of {listed(SKIPPED)}")
+        if uneven not in (*UNEVEN, None):
+            raise ValueError(f"uneven={uneven!r}: expected one of {listed(UNEVEN)}, or None")
         self.skipped = skipped
+        self.uneven = uneven
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.bucket_cap_mb = bucket_cap_mb
