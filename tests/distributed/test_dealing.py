@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import leyden as ly
 import pytest
 import torch

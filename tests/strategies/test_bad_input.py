@@ -101,9 +101,10 @@ def test_batch_norm_over_processes_on_the_cpu():
         run = trainer(strategy="ddp", devices=2, environment=environment, sync_batchnorm=True)
         return message(ValueError, run.fit, TinyModule())
 
-    assert run_ranks(fit) == [
-        "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"
-    ] * 2
+    assert (
+        run_ranks(fit)
+        == ["sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"] * 2
+    )
 
 
 class Different(TinyModule):

@@ -16,8 +16,8 @@ NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK",
 
 SETS = {
     "local": {
-        "LEYDEN_RUN_DIR": "/nowhere", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "1",
-        "MASTER_ADDR": "head", "MASTER_PORT": "1234",
+        "LEYDEN_RUN_DIR": "/nowhere", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
+        "NODE_RANK": "1", "MASTER_ADDR": "head", "MASTER_PORT": "1234",
     },
     "torchelastic": {
         "TORCHELASTIC_RUN_ID": "7", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1",

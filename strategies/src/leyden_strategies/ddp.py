@@ -167,7 +167,7 @@ class DDPStrategy(ProcessesStrategy):
                 "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"
             )
         for name, child in list(module.named_children()):
-            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]  # torch has no types here
 
     def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
         """DDP around ``training_step``; evaluation needs none."""
@@ -184,6 +184,9 @@ class DDPStrategy(ProcessesStrategy):
 
         several = len(module.trainer.optimizers) > 1 or not module.automatic_optimization
         find = several if self.find_unused_parameters is None else self.find_unused_parameters
+        options: dict[str, Any] = {_buffers_argument(DistributedDataParallel): self.broadcast_buffers}
+        if self.bucket_cap_mb is not None:
+            options["bucket_cap_mb"] = self.bucket_cap_mb
         ballots = self.world_size > 1 and module.automatic_optimization
         self.weighs_batches = ballots
         wrapped = DistributedDataParallel(
@@ -192,8 +195,7 @@ class DDPStrategy(ProcessesStrategy):
             find_unused_parameters=find and not self.static_graph,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
-            **{_buffers_argument(DistributedDataParallel): self.broadcast_buffers},
-            **({} if self.bucket_cap_mb is None else {"bucket_cap_mb": self.bucket_cap_mb}),
+            **options,
         )
         if self.comm_hook is not None:
             wrapped.register_comm_hook(self.comm_state, self.comm_hook)
@@ -273,6 +275,24 @@ class DDPStrategy(ProcessesStrategy):
         if ballot is not None:
             self._count(ballot, optimizer)
 
+    # ---- state ----
+
+    def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """With what was counted so far of an accumulation window that is not complete."""
+        votes = None if self._ddp is None else self._ddp.module
+        if isinstance(votes, BallotModule) and votes.ballot.grad is not None and not self._counted:
+            state = {**state, "strategy": {"counted": float(votes.ballot.grad)}}
+        return super().gather_state(state)
+
+    def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Takes that back."""
+        own = super().own_state(states)
+        votes = None if self._ddp is None else self._ddp.module
+        if own is not None and "strategy" in own and isinstance(votes, BallotModule):
+            votes.ballot.grad = torch.full_like(votes.ballot, own["strategy"]["counted"])
+            self._counted = False
+        return own
+
     def _automatic(self) -> bool:
         assert self._ddp is not None
         automatic: bool = self._ddp.module.module.automatic_optimization
@@ -303,7 +323,9 @@ class DDPStrategy(ProcessesStrategy):
                     f"({'this one too' if votes.skipped else 'not this one'}); strategy option skipped='skip_rank' goes on "
                     f"with the others, 'skip_all' skips the step"
                 )
-        own = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided]
+        own = [
+            p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided
+        ]
         self._divided |= {id(parameter) for parameter in own}  # two optimizers may share one
         torch._foreach_div_([parameter.grad for parameter in own], counted)
 
@@ -314,7 +336,7 @@ class DDPStrategy(ProcessesStrategy):
         flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.world_size
-        for parameter, part in zip(parameters, flat.split([parameter.numel() for parameter in parameters]), strict=True):
+        for parameter, part in zip(parameters, torch.split(flat, [parameter.numel() for parameter in parameters]), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def _send_buffers(self, module: Module) -> None:
@@ -327,7 +349,7 @@ class DDPStrategy(ProcessesStrategy):
         for buffers in by_dtype.values():
             flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers])
             dist.broadcast(flat, src=0)
-            for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+            for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.detach().copy_(part.view_as(buffer))
 
     @hookimpl(tryfirst=True)

@@ -41,7 +41,9 @@ class LaunchCommand:
                 announce(f"launch: --{option.replace('_', '-')} {getattr(args, option)}: expected at least 1")
                 return 2
         if not 0 <= args.node_rank < args.num_nodes:
-            announce(f"launch: --node-rank {args.node_rank}: expected 0 to {args.num_nodes - 1}, for --num-nodes {args.num_nodes}")
+            announce(
+                f"launch: --node-rank {args.node_rank}: expected 0 to {args.num_nodes - 1}, for --num-nodes {args.num_nodes}"
+            )
             return 2
         if not args.module and not Path(args.script).is_file():
             announce(f"launch: there is no file {args.script!r}; a module is started by leyden launch -m {args.script}")

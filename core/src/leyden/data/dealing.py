@@ -35,7 +35,8 @@ class Deal:
 
     def out(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items of this process. Each round is drawn at once, so that whatever draws them does the same everywhere."""
-        iterator, first = iter(items), []
+        iterator = iter(items)
+        first: list[Any] = []
         while True:
             round_ = list(islice(iterator, self.world_size))
             if self.training and self.remainder == "wrap" and len(first) < self.world_size:

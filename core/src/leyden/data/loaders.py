@@ -65,8 +65,9 @@ class Loader:
             return None, None
         size = loader.batch_sampler.batch_size
         try:
-            samples = len(loader.sampler) if self.samples is None else self.samples
-            rest = samples - int(self.whole - 1) * size  # type: ignore[arg-type]  # a sampler without length raises
+            # A sampler without length raises.
+            samples = len(loader.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
+            rest = samples - int(self.whole - 1) * size
         except TypeError:
             return None, None
         return size, rest if self.length == self.whole and not loader.drop_last else size
