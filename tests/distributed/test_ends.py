@@ -115,7 +115,8 @@ from tests.distributed.test_ends import Breaks
 if __name__ == "__main__":
     strategy = {"ddp": {"timeout": 5.0 if sys.argv[1] == "stall" else 60.0}}
     trainer = ly.Trainer(
-        accelerator="cpu", strategy=strategy, devices=2, max_epochs=1, limit_train_batches=2, logger=False, enable_checkpointing=False,
+        accelerator="cpu", strategy=strategy, devices=2, max_epochs=1, limit_train_batches=2, logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )
     trainer.fit(Breaks(sys.argv[1], "training"))
@@ -134,7 +135,13 @@ def script(tmp_path_factory):
 def run_script(script, *words, launcher=(sys.executable,)):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(script.parent)}
     done = subprocess.run(
-        [*launcher, str(script), *words], capture_output=True, text=True, timeout=120, env=environment, cwd=script.parent, check=False
+        [*launcher, str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=script.parent,
+        check=False,
     )
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(script) not in running, "a process is left"

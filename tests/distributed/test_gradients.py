@@ -296,3 +296,41 @@ def test_a_scaled_loss_trains_as_on_one_process(ranked):
     assert first == second
     assert scale == 65536.0
     assert first == pytest.approx(plainly(data, 3), abs=2e-3)
+
+
+class Unused(Line):
+    """Has parameters on which the loss does not depend, from some batch on."""
+
+    def __init__(self, used_before=0, frozen=False):
+        super().__init__()
+        self.spare = nn.Linear(3, 1, bias=False).requires_grad_(not frozen)
+        self.used_before = used_before
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss + self.spare(batch).mean() if batch_idx < self.used_before else loss
+
+
+@pytest.mark.parametrize(("used_before", "when"), [(0, "in the first batch of step 0"), (2, "in the last batch of step 3")])
+def test_parameters_without_a_gradient_are_named(ranked, used_before, when):
+    def train(environment):
+        with pytest.raises(RuntimeError) as raised:
+            ranked(environment).fit(Unused(used_before), batches(5))
+        return str(raised.value)
+
+    assert run_ranks(train) == [
+        f"{when} the loss of rank {rank} did not depend on 'spare.weight', and DDP waits for the gradient of every parameter; "
+        f"freeze those with requires_grad_(False), or pass strategy='ddp_find_unused_parameters_true', which looks for them in "
+        f"each step"
+        for rank in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(("strategy", "frozen"), [("ddp", True), ("ddp_find_unused_parameters_true", False)])
+def test_frozen_parameters_are_no_fault_and_the_option_lets_others_pass(ranked, strategy, frozen):
+    def train(environment):
+        trainer = ranked(environment, strategy=strategy)
+        trainer.fit(Unused(2, frozen), batches(5))
+        return trainer.global_step
+
+    assert run_ranks(train) == [5, 5]

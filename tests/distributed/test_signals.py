@@ -98,7 +98,9 @@ def test_a_signal_in_validation_stops_all_ranks_there(ranked, tmp_path):
 
 
 def test_a_fork_sends_signals_on_and_ends_with_its_code(tmp_path):
-    trainer = ly.Trainer(**{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=-1, max_steps=100_000)
+    trainer = ly.Trainer(
+        **{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=-1, max_steps=100_000
+    )
     before = signal.getsignal(signal.SIGTERM)
     # The ranks are gone from the mapping when the timer is too early, so it asks again.
     timer = threading.Thread(target=send_when_there_are_ranks, args=(signal.SIGTERM,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from leyden.callback import Callback
@@ -10,6 +11,7 @@ from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.checkpoint.newest import open_checkpoint
 from leyden.checkpoint.training import restore_loop, restore_seed
+from leyden.data.loaders import Loader
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
@@ -140,8 +142,25 @@ def predict(
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
         with isolated_random_state(), deferred_interrupt(trainer):
-            return PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
+            results = PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
+        return _in_order(trainer, loaders, results) if keep else results
     raise AssertionError("a session does not swallow exceptions")
+
+
+def _in_order(trainer: Trainer, loaders: list[Loader], results: list[list[Any]]) -> list[list[Any]]:
+    """The predictions of all processes, on each of them, in the order of the loaders whose batches were dealt out."""
+    found: list[list[Any]] = []
+    for loader, own in zip(loaders, results, strict=True):
+        if loader.stream is None or loader.stream.deal is None:
+            found.append(own)
+            continue
+        parts = trainer.strategy.all_gather_object(own)
+        rounds = zip_longest(*parts, fillvalue=_NOTHING)
+        found.append([batch for round_ in rounds for batch in round_ if batch is not _NOTHING])
+    return found
+
+
+_NOTHING = object()
 
 
 def _default_limits(trainer: Trainer) -> None:

@@ -129,6 +129,10 @@ class Strategy(Component):
         """The dtype in which gradients of dtype ``gradient`` are reduced over processes; None where they are not."""
         return None
 
+    uneven: str | None = None
+    """What is done where processes have different amounts of training data: ``"stop"`` with the first that has no more,
+    ``"wrap"`` has that begin again; None is the one or the other, as suits the loader."""
+
     weighs_batches: bool = False
     """Whether gradients, when ``on_before_optimizer_step`` is called, are those of the mean over all samples of an accumulation
     window in all processes; otherwise the loop makes them so for this process."""

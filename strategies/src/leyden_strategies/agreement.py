@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch.distributed import Store
+from leyden_strategies.group import Store
 
 
 class StopAgreement:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 SKIPPED = ("skip_rank", "skip_all", "raise")
+UNEVEN = ("wrap", "stop")
 
 
 class StepModule(nn.Module):
@@ -93,6 +94,9 @@ class DDPStrategy(ProcessesStrategy):
             the others, ``"skip_all"`` steps nowhere, ``"raise"`` ends the run; the last two read a number from the device in
             each step. Where all ranks return None, nobody steps. With the Trainer's ``nan_policy="skip"`` a loss that is not
             finite counts as None.
+        uneven: what is done where ranks have different amounts of training data: ``"wrap"`` has those with less begin again,
+            ``"stop"`` ends the epoch with the first that has no more. None fills the last round of a loader that is dealt
+            out from its beginning, and stops with the shortest of others.
         comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
         comm_state: the state that the hook is given.
 
@@ -113,13 +117,17 @@ class DDPStrategy(ProcessesStrategy):
         gradient_as_bucket_view: bool = True,
         broadcast_buffers: bool = False,
         skipped: str = "skip_rank",
+        uneven: str | None = None,
         comm_hook: Callable[..., Any] | None = None,
         comm_state: Any = None,
     ) -> None:
         super().__init__(launcher, timeout, process_group_backend)
         if skipped not in SKIPPED:
             raise ValueError(f"skipped={skipped!r}: expected one of {listed(SKIPPED)}")
+        if uneven not in (*UNEVEN, None):
+            raise ValueError(f"uneven={uneven!r}: expected one of {listed(UNEVEN)}, or None")
         self.skipped = skipped
+        self.uneven = uneven
         self.find_unused_parameters = find_unused_parameters
         self.static_graph = static_graph
         self.bucket_cap_mb = bucket_cap_mb
@@ -134,6 +142,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the gradients as they are were averaged over the processes."""
         self._counted = True
         """Whether the next batch begins an accumulation window."""
+        self._looked = False
+        """Whether the first gradients were looked at, for parameters that have none."""
         self._divided: set[int] = set()
         """The parameters whose gradients were divided by what was counted."""
 
@@ -157,7 +167,7 @@ class DDPStrategy(ProcessesStrategy):
                 "sync_batchnorm=True: torch's SyncBatchNorm needs GPUs, and this run is on the CPU; pass sync_batchnorm=False"
             )
         for name, child in list(module.named_children()):
-            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+            setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]  # torch has no types here
 
     def wrap_step(self, module: Module, name: str) -> Callable[..., Any]:
         """DDP around ``training_step``; evaluation needs none."""
@@ -174,6 +184,9 @@ class DDPStrategy(ProcessesStrategy):
 
         several = len(module.trainer.optimizers) > 1 or not module.automatic_optimization
         find = several if self.find_unused_parameters is None else self.find_unused_parameters
+        options: dict[str, Any] = {_buffers_argument(DistributedDataParallel): self.broadcast_buffers}
+        if self.bucket_cap_mb is not None:
+            options["bucket_cap_mb"] = self.bucket_cap_mb
         ballots = self.world_size > 1 and module.automatic_optimization
         self.weighs_batches = ballots
         wrapped = DistributedDataParallel(
@@ -182,8 +195,7 @@ class DDPStrategy(ProcessesStrategy):
             find_unused_parameters=find and not self.static_graph,
             static_graph=self.static_graph,
             gradient_as_bucket_view=self.gradient_as_bucket_view,
-            **{_buffers_argument(DistributedDataParallel): self.broadcast_buffers},
-            **({} if self.bucket_cap_mb is None else {"bucket_cap_mb": self.bucket_cap_mb}),
+            **options,
         )
         if self.comm_hook is not None:
             wrapped.register_comm_hook(self.comm_state, self.comm_hook)
@@ -197,7 +209,27 @@ class DDPStrategy(ProcessesStrategy):
             self._counted = False
             self._divided.clear()
             ddp.module.ballot.grad = None  # a window begins
-        return ddp(*args, **kwargs)
+        try:
+            return ddp(*args, **kwargs)
+        except RuntimeError as error:
+            if "finished reduction in the prior iteration" in str(error):
+                self._refuse_unused(ddp.module.module, "in the last batch")
+            raise
+
+    def _refuse_unused(self, module: Module, when: str) -> None:
+        """Names the parameters for whose gradients DDP waits in vain.
+
+        Raises:
+            RuntimeError: there are some.
+        """
+        unused = [name for name, parameter in module.named_parameters() if parameter.requires_grad and parameter.grad is None]
+        if unused:
+            more = f" and {len(unused) - 5} more" if len(unused) > 5 else ""
+            raise RuntimeError(
+                f"{when} of step {module.trainer.global_step} the loss of rank {self.rank} did not depend on {listed(unused[:5])}"
+                f"{more}, and DDP waits for the gradient of every parameter; freeze those with requires_grad_(False), or pass "
+                f"strategy='ddp_find_unused_parameters_true', which looks for them in each step"
+            ) from None
 
     def bind_backward(self, precision: Precision) -> Callable[..., None]:
         """The precision's backward; in manual optimization DDP is made ready for it."""
@@ -233,11 +265,33 @@ class DDPStrategy(ProcessesStrategy):
         reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic()
         if self.world_size == 1 or self._ddp is None:
             return
+        if not self._looked and reduced:
+            self._looked = True
+            if not self._ddp.find_unused_parameters and self._automatic():
+                self._refuse_unused(self._ddp.module.module, "in the first batch")
         ballot = self._ddp.module if isinstance(self._ddp.module, BallotModule) else None
         if not reduced:
             self._average(optimizer, None if ballot is None else ballot.ballot)
         if ballot is not None:
             self._count(ballot, optimizer)
+
+    # ---- state ----
+
+    def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """With what was counted so far of an accumulation window that is not complete."""
+        votes = None if self._ddp is None else self._ddp.module
+        if isinstance(votes, BallotModule) and votes.ballot.grad is not None and not self._counted:
+            state = {**state, "strategy": {"counted": float(votes.ballot.grad)}}
+        return super().gather_state(state)
+
+    def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Takes that back."""
+        own = super().own_state(states)
+        votes = None if self._ddp is None else self._ddp.module
+        if own is not None and "strategy" in own and isinstance(votes, BallotModule):
+            votes.ballot.grad = torch.full_like(votes.ballot, own["strategy"]["counted"])
+            self._counted = False
+        return own
 
     def _automatic(self) -> bool:
         assert self._ddp is not None
@@ -269,7 +323,9 @@ class DDPStrategy(ProcessesStrategy):
                     f"({'this one too' if votes.skipped else 'not this one'}); strategy option skipped='skip_rank' goes on "
                     f"with the others, 'skip_all' skips the step"
                 )
-        own = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided]
+        own = [
+            p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided
+        ]
         self._divided |= {id(parameter) for parameter in own}  # two optimizers may share one
         torch._foreach_div_([parameter.grad for parameter in own], counted)
 
@@ -280,7 +336,7 @@ class DDPStrategy(ProcessesStrategy):
         flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.world_size
-        for parameter, part in zip(parameters, flat.split([parameter.numel() for parameter in parameters]), strict=True):
+        for parameter, part in zip(parameters, torch.split(flat, [parameter.numel() for parameter in parameters]), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def _send_buffers(self, module: Module) -> None:
@@ -293,7 +349,7 @@ class DDPStrategy(ProcessesStrategy):
         for buffers in by_dtype.values():
             flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers])
             dist.broadcast(flat, src=0)
-            for buffer, part in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+            for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.detach().copy_(part.view_as(buffer))
 
     @hookimpl(tryfirst=True)
@@ -308,7 +364,7 @@ class DDPStrategy(ProcessesStrategy):
         self._ddp = None
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
-        self._counted, self.withholds_step = True, False
+        self._counted, self.withholds_step, self._looked = True, False, False
         super().teardown(module)
 
 

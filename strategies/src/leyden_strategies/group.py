@@ -8,12 +8,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import (  # type: ignore[attr-defined]  # public by torch's documentation, not by its types
+    HashStore,
+    PrefixStore,
+    Store,
+    TCPStore,
+)
 
 from leyden_strategies.launchers.board import RUN_DIRECTORY, wait_for
 
 if TYPE_CHECKING:
     from leyden_strategies.processes import ProcessesStrategy
+
+__all__ = ["Store", "TCPStore", "close_group", "open_group", "runs_so_far", "store_of"]
 
 _stores: dict[tuple[str, int], Store] = {}
 _opened = 0
@@ -52,7 +59,7 @@ def store_of(strategy: ProcessesStrategy, port: int | None) -> Store:
     elif strategy.world_size == 1 and not environment.creates_processes_externally:
         key = ("alone", 0)
         if key not in _stores:
-            _stores[key] = dist.HashStore()
+            _stores[key] = HashStore()
     else:
         key = (environment.main_address, environment.main_port)
         if key not in _stores:

@@ -13,10 +13,9 @@ import torch.distributed as dist
 from leyden import Module, Strategy, hookimpl
 from leyden.messages import listed, nearest, notify
 from torch import Tensor
-from torch.distributed import Store
 
 from leyden_strategies.agreement import StopAgreement
-from leyden_strategies.group import close_group, open_group, runs_so_far, store_of
+from leyden_strategies.group import Store, close_group, open_group, runs_so_far, store_of
 from leyden_strategies.launchers.board import PHASES
 from leyden_strategies.launchers.external import ExternalLauncher
 from leyden_strategies.launchers.processes import ProcessesLauncher
@@ -184,7 +183,7 @@ class ProcessesStrategy(Strategy):
         """
         own = [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in module.named_parameters()]
         digest = int.from_bytes(hashlib.blake2b(repr(own).encode(), digest_size=6).digest(), "little")
-        if self.all_gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).unique().numel() == 1:
+        if self.all_gather(torch.tensor([digest], dtype=torch.int64, device=self.device)).unique().numel() == 1:  # type: ignore[no-untyped-call]  # torch has no types here
             return
         everybody = self.all_gather_object(own)
         for rank, other in enumerate(everybody):
@@ -234,6 +233,17 @@ class ProcessesStrategy(Strategy):
         """Says where this rank is."""
         if self._rank is not None:
             self._rank.board.write(_TRAINING, trainer.progress.global_step, trainer.progress.epoch, batch_idx)
+
+    @hookimpl
+    def on_train_start(self, trainer: Trainer) -> None:
+        """Says where this rank is, after the sanity check."""
+        self.on_train_batch_start(trainer, trainer.progress.batch)
+
+    @hookimpl
+    def on_validation_end(self, trainer: Trainer) -> None:
+        """Says where this rank is, back from a validation."""
+        if trainer.stage == "fit":
+            self.on_train_batch_start(trainer, trainer.progress.batch)
 
     @hookimpl
     def on_validation_batch_start(self, module: Module, batch_idx: int) -> None:
@@ -308,6 +318,10 @@ class ProcessesStrategy(Strategy):
         dist.all_gather_object(everybody, obj)
         return everybody
 
+    def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        """What each process has for itself, by rank; see :meth:`leyden.Strategy.gather_state`."""
+        return self.all_gather_object(state)
+
     def broadcast(self, obj: T, source: int = 0) -> T:
         """Returns the object of rank ``source``."""
         if not self._ready("broadcast"):
@@ -334,7 +348,7 @@ def _difference(first: list[Any], other: list[Any], rank: int) -> str:
             continue
         if here is None or there is None:
             has, lacks = (0, rank) if there is None else (rank, 0)
-            return f"rank {has} has a parameter {(here or there)[0]!r}, rank {lacks} has not"
+            return f"rank {has} has a parameter {(here or there or [''])[0]!r}, rank {lacks} has not"
         if here[0] != there[0]:
             return f"parameter {index} is {here[0]!r} on rank 0 and {there[0]!r} on rank {rank}"
         for position, what in ((1, "shape"), (2, "dtype"), (3, "requires_grad")):

@@ -52,10 +52,14 @@ class CombinedLoader:
         Raises:
             TypeError: a loader that decides it does not know its length.
         """
-        length = _LENGTHS[self.mode]([length_of(loader) for loader in self.flattened])
+        length = self.length_of([length_of(loader) for loader in self.flattened])
         if length == INFINITE:
             raise TypeError("a loader of this CombinedLoader does not say how many batches it has")
         return int(length)
+
+    def length_of(self, lengths: list[int | float]) -> int | float:
+        """Batches in an epoch, where the loaders have so many."""
+        return _LENGTHS[self.mode](lengths)
 
     def __iter__(self) -> Iterator[Any]:
         loaders = self.flattened
@@ -66,15 +70,18 @@ class CombinedLoader:
         """Whether every loader says how many batches it has, and so where it is when so many batches are done."""
         return all(length_of(loader) != INFINITE for loader in self.flattened)
 
-    def read(self, opened: Callable[[int, int, int], Iterator[Any]], done: int = 0) -> Iterator[Any]:
+    def read(
+        self, opened: Callable[[int, int, int], Iterator[Any]], done: int = 0, counts: list[int | float] | None = None
+    ) -> Iterator[Any]:
         """Reads an epoch.
 
         Args:
             opened: returns the iterator of loader ``index`` in its ``cycle``, starting after ``done`` batches of that.
             done: batches of the epoch to start after; only if the loaders have lengths.
+            counts: the lengths, where this process reads but a part of each.
         """
         loaders = self.flattened
-        lengths = [length_of(loader) if done else 0 for loader in loaders]
+        lengths = counts if counts is not None else [length_of(loader) if done else 0 for loader in loaders]
         if self.mode == "sequential":
             for dataloader_idx, length in enumerate(lengths):
                 if done and done >= length:

@@ -39,6 +39,9 @@ class Loader:
     where: str = "the loader"
     """Where the user gave it, for messages."""
 
+    samples: int | None = None
+    """How many samples this process reads in an epoch, where it reads but a part of them and that is known."""
+
     stream: Stream | None = None
     """Reads it; None if nobody does, as where a fit is only planned."""
 
@@ -62,7 +65,9 @@ class Loader:
             return None, None
         size = loader.batch_sampler.batch_size
         try:
-            rest = len(loader.sampler) - int(self.whole - 1) * size  # type: ignore[arg-type]  # a sampler without length raises
+            # A sampler without length raises.
+            samples = len(loader.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
+            rest = samples - int(self.whole - 1) * size
         except TypeError:
             return None, None
         return size, rest if self.length == self.whole and not loader.drop_last else size
@@ -145,7 +150,9 @@ def length_of(iterable: Any) -> int | float:
         return INFINITE
 
 
-def limited(iterable: Any, limit: float, argument: str, where: str, name: str | None = None) -> Loader:
+def limited(
+    iterable: Any, limit: float, argument: str, where: str, name: str | None = None, whole: int | float | None = None
+) -> Loader:
     """One loader under a limit.
 
     Args:
@@ -154,6 +161,7 @@ def limited(iterable: Any, limit: float, argument: str, where: str, name: str | 
         argument: the Trainer's argument that the limit comes from, for messages.
         where: where the loader comes from, for messages.
         name: the key under which the user gave it.
+        whole: batches that this process reads, where those are but a part of the iterable's.
 
     Raises:
         TypeError: it is not an iterable of batches.
@@ -161,7 +169,7 @@ def limited(iterable: Any, limit: float, argument: str, where: str, name: str | 
     """
     if not isinstance(iterable, Iterable) or isinstance(iterable, Tensor | str | bytes | Mapping):
         raise TypeError(f"{where}: expected a DataLoader or an iterable of batches, got {shown(iterable)}")
-    whole = length_of(iterable)
+    whole = length_of(iterable) if whole is None else whole
     reliable = isinstance(iterable, Sequence) or (
         isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from leyden.data.combined import CombinedLoader
+from leyden.data.dealing import Deal
 from leyden.data.loaders import Loader, evaluation_loaders, limited, several, source
 from leyden.data.overfit import first_batches
 from leyden.data.streams import Seeds, stream_of
@@ -35,10 +36,10 @@ def load_train(trainer: Trainer) -> Loader:
         number = limited(given, trainer.overfit_batches, "overfit_batches", where).length
         given = first_batches(given, number, stream_of(given, "overfit", _seeds(trainer)))
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
+    _give_streams(trainer, "train", [trainer.train_loader])
     if not trainer.train_loader.length and trainer.limit_train_batches:
         raise ValueError(f"{where} is empty: it has no batch to train on")
     trainer.num_training_batches = trainer.train_loader.length
-    _give_streams(trainer, "train", [trainer.train_loader])
     return trainer.train_loader
 
 
@@ -57,8 +58,8 @@ def load_validation(trainer: Trainer, module: Module) -> list[Loader]:
     trainer.val_dataloaders = given
     loaders = evaluation_loaders(_sequence(given), trainer.limit_val_batches, "limit_val_batches", where)
     _refuse_empty(trainer, loaders, trainer.limit_val_batches, where, "validate")
-    trainer.num_val_batches = [loader.length for loader in loaders]
     _give_streams(trainer, "val", loaders)
+    trainer.num_val_batches = [loader.length for loader in loaders]
     return loaders
 
 
@@ -102,6 +103,20 @@ def _give_streams(trainer: Trainer, short: str, loaders: list[Loader]) -> None:
     for index, loader in enumerate(loaders):
         purpose = short if short == "train" else f"{short}/{index}"
         loader.stream = trainer.streams[purpose] = stream_of(loader.iterable, purpose, _seeds(trainer))
+        if trainer.strategy.world_size > 1 and trainer.use_distributed_sampler:
+            _deal_out(trainer, short, loader)
+
+
+def _deal_out(trainer: Trainer, short: str, loader: Loader) -> None:
+    """Has each process read its part of a loader, whose length is then the part's."""
+    strategy, argument = trainer.strategy, f"limit_{short}_batches"
+    remainder = "stop" if strategy.uneven == "stop" else "wrap"
+    assert loader.stream is not None
+    dealt = loader.stream.deal_out(Deal(strategy.rank, strategy.world_size, short == "train", remainder))
+    if dealt is not None:
+        limit: float = getattr(trainer, argument)
+        part = limited(loader.iterable, limit, argument, loader.where, loader.name, dealt[0])
+        loader.whole, loader.length, loader.samples = part.whole, part.length, dealt[1]
 
 
 def end_workers(trainer: Trainer) -> None:

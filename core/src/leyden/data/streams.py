@@ -26,6 +26,8 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from leyden.data.combined import CombinedLoader
+from leyden.data.dealing import Deal, Dealt, by_sample, can_be_dealt, dealt_lengths
+from leyden.data.loaders import length_of
 from leyden.data.sampler_state import SamplerState
 from leyden.seeding import SeededIndex, derived_seed, seed_generators
 
@@ -66,6 +68,9 @@ class Stream:
 
     draws = True
     """Whether reading may run code of the user, and so draw random numbers in this process."""
+
+    deal: Deal | None = None
+    """Which part of the samples is this process's; None where it reads all of them."""
 
     def __init__(self, iterable: Any, purpose: str, seeds: Seeds) -> None:
         """Takes what to read.
@@ -113,6 +118,15 @@ class Stream:
 
     def end(self) -> None:
         """Ends what outlives an epoch."""
+
+    def deal_out(self, deal: Deal) -> tuple[int | float, int | None] | None:
+        """Has this process read its part only, if the indices can be dealt out.
+
+        Returns:
+            How many batches that is, infinite if unknown, and how many samples, None if unknown; None if each process reads
+            everything.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """What another process needs to go on from here besides seed, epoch and number of batches done, as plain data."""
@@ -249,11 +263,21 @@ class IndexStream(Stream):
             self._copied = copied
         return copied
 
+    def deal_out(self, deal: Deal) -> tuple[int | float, int | None] | None:
+        """See the base class."""
+        if not can_be_dealt(self.loader):
+            return None
+        self.deal = deal
+        try:
+            return dealt_lengths(self.loader, deal)
+        except TypeError:
+            return float("inf"), None
+
     def indices(self) -> Iterator[Any]:
         """The indices of the running epoch, from the position at which it was opened on.
 
-        With several processes this is the place to deal them out: all of them see the same sequence here, by ``rank`` and
-        ``world_size`` each takes its part of ``self._sampled(...)``, and positions go on counting batches of one process.
+        With several processes all of them see the same sequence here, of which each takes its part; positions count the batches
+        of one process.
         """
         self._sampler_state.begin()
         position, quiet = self._position, self.quiet
@@ -295,15 +319,19 @@ class IndexStream(Stream):
             position += 1
 
     def _sampled(self, seed: int) -> Iterator[Any]:
-        sampler = self.sampler
+        sampler, deal = self.sampler, self.deal
+        samples = deal is not None and by_sample(self.loader, deal)
         if type(sampler) is BatchSampler:
             inner = _with_generator(sampler.sampler, seed)
+            if samples:
+                assert deal is not None
+                inner = Dealt(inner, deal)
             if inner is not sampler.sampler:
                 sampler = copy.copy(sampler)
                 sampler.sampler = inner
-        else:
-            sampler = _with_generator(sampler, seed)
-        return iter(sampler)
+            return iter(sampler) if deal is None or samples else deal.out(sampler)
+        sampler = _with_generator(sampler, seed)
+        return iter(sampler) if deal is None else deal.out(sampler)
 
     def mark(self) -> None:
         """Remembers the data set's state, which the batch read ahead is not to be part of."""
@@ -348,12 +376,23 @@ class CombinedStream(Stream):
         super().__init__(iterable, purpose, seeds)
         self.parts = [stream_of(loader, f"{purpose}/{index}", seeds) for index, loader in enumerate(iterable.flattened)]
         self.draws = any(part.draws for part in self.parts)
+        self.lengths: list[int | float] | None = None
+        """The batches that this process reads of each loader, where they are dealt out."""
 
     def open(self, epoch: object, done: int) -> Opened:
         """Starts at any position, if the lengths of the loaders say where each of them is then."""
         done = done if self.iterable.has_lengths else 0
         self.opened = True
-        return Opened(self.iterable.read(lambda *place: self._open(epoch, *place), done), None, done)
+        return Opened(self.iterable.read(lambda *place: self._open(epoch, *place), done, self.lengths), None, done)
+
+    def deal_out(self, deal: Deal) -> tuple[int | float, int | None] | None:
+        """Has each loader dealt out that can be."""
+        dealt = [part.deal_out(deal) for part in self.parts]
+        if all(lengths is None for lengths in dealt):
+            return None
+        whole = [length_of(part.iterable) for part in self.parts]
+        self.lengths = [own if lengths is None else lengths[0] for own, lengths in zip(whole, dealt, strict=True)]
+        return self.iterable.length_of(self.lengths), None
 
     def _open(self, epoch: object, index: int, cycle: int, done: int) -> Iterator[Any]:
         opened = self.parts[index].open((epoch, cycle), done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from leyden.strategy import Strategy
 
 _BLOCK = 256
 """Numbers that each process sends at once, whatever it has, so that processes with other keys do not wait for one another."""
+_FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
 _HEADER = 2  # a digest of the keys, and how many there are
 
 
@@ -85,25 +86,25 @@ def _values(parts: Sequence[Part], rows: list[list[float]]) -> list[float]:
             weight = sum(row[count + index] for row in rows)
             found.append(sum(column) / weight if weight else float("nan"))
         else:
-            found.append({"sum": sum, "min": min, "max": max}[part.reduction](column))
+            found.append(_FUNCTIONS[part.reduction](column))
     return found
 
 
 def _reconciled(strategy: Strategy, parts: Sequence[Part], moment: str, seen: set[int] | None) -> list[Part]:
     """The keys that this process lacks by right, with values that change nothing."""
     own = [(part.key, part.reduction, part.recipe) for part in parts]
-    everybody: list[tuple[set[int] | None, list[Any]]] = strategy.all_gather_object((seen, own))
+    everybody: list[tuple[set[int] | None, list[tuple[str, str, tuple[Any, ...]]]]] = strategy.all_gather_object((seen, own))
     loaders = sorted({recipe[0] if recipe else 0 for _, keys in everybody for _, _, recipe in keys})
     for loader in loaders:
-        whole = [
+        whole: list[tuple[int, list[tuple[str, str]]]] = [
             (rank, [(key, reduction) for key, reduction, recipe in keys if (recipe[0] if recipe else 0) == loader])
             for rank, (its, keys) in enumerate(everybody)
             if its is None or loader in its
         ]
-        for rank, keys in whole[1:]:
+        for rank, other in whole[1:]:
             first, reference = whole[0]
-            if keys != reference:
-                raise ValueError(_difference(moment, first, [key for key, _ in reference], rank, [key for key, _ in keys]))
+            if other != reference:
+                raise ValueError(_difference(moment, first, [key for key, _ in reference], rank, [key for key, _ in other]))
     known: dict[tuple[str, str], tuple[Any, ...]] = {}
     for _, keys in everybody:
         known.update({(key, reduction): recipe for key, reduction, recipe in keys})
@@ -124,4 +125,7 @@ def _difference(moment: str, first: int, reference: list[str], rank: int, keys: 
                 for who, names, other in ((first, only_first, rank), (rank, only_other, first)) if names]  # fmt: skip
         return f"the ranks logged different keys in {moment}: {'; '.join(told)}; {advice}"
     here, there = next((a, b) for a, b in zip(reference, keys, strict=True) if a != b)
-    return f"the ranks logged their keys in another order in {moment}: where rank {first} has {here!r}, rank {rank} has {there!r}; {advice}"
+    return (
+        f"the ranks logged their keys in another order in {moment}: where rank {first} has {here!r}, rank {rank} has {there!r}; "
+        f"{advice}"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import ClassVar
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -13,7 +15,7 @@ class KubeflowEnvironment(VariablesEnvironment):
     name = "kubeflow"
     priority = 10
     marker = "KUBERNETES_PORT"
-    variables = {"rank": ("RANK",), "world_size": ("WORLD_SIZE",)}
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {"rank": ("RANK",), "world_size": ("WORLD_SIZE",)}
 
     @classmethod
     def is_marked(cls) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from leyden_strategies.environments.variables import VariablesEnvironment
 from leyden_strategies.launchers.board import RUN_DIRECTORY
 
@@ -12,7 +15,7 @@ class LocalEnvironment(VariablesEnvironment):
     name = "local"
     priority = 100  # whatever scheduler it was under which leyden started them
     marker = RUN_DIRECTORY
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rank": ("RANK",),
         "world_size": ("WORLD_SIZE",),
         "local_rank": ("LOCAL_RANK",),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -14,7 +16,7 @@ class LSFEnvironment(VariablesEnvironment):
     name = "lsf"
     priority = 30
     marker = "LSB_JOBID"
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rank": ("JSM_NAMESPACE_RANK",),
         "world_size": ("JSM_NAMESPACE_SIZE",),
         "local_rank": ("JSM_NAMESPACE_LOCAL_RANK",),

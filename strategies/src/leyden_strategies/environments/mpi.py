@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import ClassVar
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -13,7 +15,7 @@ class MPIEnvironment(VariablesEnvironment):
     name = "mpi"
     priority = 20
     marker = "OMPI_COMM_WORLD_RANK"
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rank": ("OMPI_COMM_WORLD_RANK", "PMI_RANK"),
         "world_size": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"),
         "local_rank": ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"),
@@ -31,4 +33,4 @@ class MPIEnvironment(VariablesEnvironment):
 
     def job(self) -> str:
         """What Open MPI calls the job, if it says."""
-        return os.environ.get("OMPI_MCA_ess_base_jobid", os.environ.get("PMIX_NAMESPACE", ""))
+        return os.environ.get("PMIX_NAMESPACE", os.environ.get("OMPI_MCA_orte_ess_jobid", ""))  # noqa: SIM112  # Open MPI's own

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
+from typing import ClassVar
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -23,7 +25,7 @@ class SLURMEnvironment(VariablesEnvironment):
     name = "slurm"
     priority = 40
     marker = "SLURM_PROCID"
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rank": ("SLURM_PROCID",),
         "world_size": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
         "local_rank": ("SLURM_LOCALID",),
@@ -69,7 +71,9 @@ class SLURMEnvironment(VariablesEnvironment):
         except (OSError, subprocess.TimeoutExpired) as error:
             failed = f"{type(error).__name__}: {error}"
         if failed:
-            raise RuntimeError(f"the state is saved, but `scontrol requeue {job}` failed ({failed}); queue the job again yourself")
+            raise RuntimeError(
+                f"the state is saved, but `scontrol requeue {job}` failed ({failed}); queue the job again yourself"
+            )
 
     @property
     def local_world_size(self) -> int:

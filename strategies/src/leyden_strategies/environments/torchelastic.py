@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import ClassVar
 
 from leyden_strategies.environments.variables import VariablesEnvironment
 
@@ -13,7 +15,7 @@ class TorchElasticEnvironment(VariablesEnvironment):
     name = "torchelastic"
     priority = 50
     marker = "TORCHELASTIC_RUN_ID"
-    variables = {
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "rank": ("RANK",),
         "world_size": ("WORLD_SIZE",),
         "local_rank": ("LOCAL_RANK",),

@@ -19,8 +19,8 @@ import torch
 from leyden.messages import add_note
 from leyden.outcome import dump_outcome, take_outcome
 from torch import nn
-from torch.distributed import TCPStore
 
+from leyden_strategies.group import TCPStore
 from leyden_strategies.launchers.board import file_of, remove
 from leyden_strategies.launchers.rank import Rank
 from leyden_strategies.launchers.watch import Failure, Watch, last_frames, say_last

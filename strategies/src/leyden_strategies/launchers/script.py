@@ -68,6 +68,7 @@ def replace_by_watcher(
     num_nodes: int,
     stall_seconds: float,
     variables: Mapping[str, str] | None = None,
+    max_restarts: int = 0,
 ) -> None:
     """Replaces this process by one that runs ``command`` for each device of this node and watches it.
 
@@ -78,6 +79,7 @@ def replace_by_watcher(
             where rank 0 listens.
         stall_seconds: how long no rank may move.
         variables: more of the environment.
+        max_restarts: how often all ranks are started again when one has failed.
 
     Raises:
         ValueError: there are several nodes, and one of the variables is not set.
@@ -105,7 +107,14 @@ def replace_by_watcher(
         }
         for local_rank in range(num_devices)
     }
-    plan = {"directory": str(directory), "command": command, "variables": common, "ranks": ranks, "stall_seconds": stall_seconds}
+    plan = {
+        "directory": str(directory),
+        "command": command,
+        "variables": common,
+        "ranks": ranks,
+        "stall_seconds": stall_seconds,
+        "max_restarts": max_restarts,
+    }
     path = directory / "plan.json"
     path.write_text(json.dumps(plan), encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
