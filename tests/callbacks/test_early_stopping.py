@@ -240,8 +240,8 @@ def test_every_rank_may_say_why_it_stops(tmp_path, zero_only, said):
     def train(environment):
         stopping = EarlyStopping("val_loss", stopping_threshold=1e9, log_rank_zero_only=zero_only)
         quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False, "logger": False}
-        trainer = Trainer(environment=environment, devices=2, accelerator="cpu", strategy="ddp", callbacks=[stopping], max_epochs=3,
-                          default_root_dir=tmp_path, **quiet)  # fmt: skip
+        quiet |= {"accelerator": "cpu", "max_epochs": 3, "default_root_dir": tmp_path, "callbacks": [stopping]}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", **quiet)
         with contextlib.redirect_stderr(io.StringIO()) as err:
             trainer.fit(TinyModule())
         start = f"leyden: {f'rank {environment.rank}: ' if environment.rank else ''}training stops early in epoch 0: val_loss="
