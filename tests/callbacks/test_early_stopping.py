@@ -1,9 +1,12 @@
 """When EarlyStopping ends a run."""
 
+import contextlib
+import io
+
 import pytest
 import torch
 from leyden import Callback, Trainer
-from leyden.testing import TinyModule
+from leyden.testing import TinyModule, run_ranks
 from leyden_callbacks import EarlyStopping, EarlyStoppingReason, ModelCheckpoint
 
 
@@ -203,3 +206,45 @@ def test_it_is_registered_as_early_stopping():
     trainer = Trainer(callbacks=[{"early_stopping": {"monitor": "val_loss", "patience": 7}}], logger=False)
     stopping = next(callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping))
     assert stopping.patience == 7
+
+
+def test_nothing_counts_before_start_from_epoch(fit, scripted):
+    stopping = EarlyStopping("score", patience=1, start_from_epoch=3)
+    trainer = fit(stopping, module=scripted([1, 2, 3, 2.5, 2.6, 0]), max_epochs=6)
+    assert trainer.current_epoch == 5
+    assert float(stopping.best_score) == 2.5
+
+
+def test_an_improvement_must_beat_the_baseline(fit, scripted):
+    stopping = EarlyStopping("score", patience=2, baseline=0.5)
+    trainer = fit(stopping, module=scripted([0.9, 0.8, 0.4, 0.3]), max_epochs=4)
+    assert trainer.current_epoch == 2
+    assert stopping.stopping_reason_message == "score did not improve on 0.5 at 2 checks in a row"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"verbose": 1}, TypeError, "EarlyStopping(verbose=1): expected True or False, got int 1"),
+        ({"strict": None}, TypeError, "EarlyStopping(strict=None): expected True or False, got NoneType None"),
+        ({"baseline": "low"}, TypeError, "EarlyStopping(baseline='low'): expected a number, got str 'low'"),
+        ({"start_from_epoch": -1}, ValueError, "EarlyStopping(start_from_epoch=-1): expected an int of at least 0, got int -1"),
+    ],
+)
+def test_wrong_switches(options, kind, message, refusal):
+    assert refusal(kind, EarlyStopping, "val_loss", **options) == message
+
+
+@pytest.mark.parametrize(("zero_only", "said"), [(True, [True, False]), (False, [True, True])])
+def test_every_rank_may_say_why_it_stops(tmp_path, zero_only, said):
+    def train(environment):
+        stopping = EarlyStopping("val_loss", stopping_threshold=1e9, log_rank_zero_only=zero_only)
+        quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False, "logger": False}
+        quiet |= {"accelerator": "cpu", "max_epochs": 3, "default_root_dir": tmp_path, "callbacks": [stopping]}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", **quiet)
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            trainer.fit(TinyModule())
+        start = f"leyden: {f'rank {environment.rank}: ' if environment.rank else ''}training stops early in epoch 0: val_loss="
+        return trainer.current_epoch, start in err.getvalue()
+
+    assert run_ranks(train) == [(1, told) for told in said]

@@ -162,3 +162,18 @@ def test_a_wrong_interval_is_refused():
 def test_it_is_registered_as_learning_rate_monitor():
     trainer = Trainer(callbacks=["learning_rate_monitor"], logger=False)
     assert any(isinstance(callback, LearningRateMonitor) for callback in trainer.callbacks)
+
+
+def test_a_prefix_comes_before_every_key(fit):
+    monitor = LearningRateMonitor("epoch", log_momentum=True, log_key_prefix="optim/")
+    trainer = fit(monitor, logger=Logger())
+    assert trainer.history["optim/lr-SGD"] == [0.1, 0.1]
+    assert trainer.history["optim/lr-SGD-momentum"] == [0, 0]
+    assert list(monitor.lrs) == ["optim/lr-SGD"]
+
+
+def test_a_wrong_prefix(refusal):
+    assert (
+        refusal(TypeError, LearningRateMonitor, log_key_prefix=3)
+        == "LearningRateMonitor(log_key_prefix=3): expected a str, got int 3"
+    )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from leyden import Module, Trainer
 from leyden.testing import TinyModule
-from leyden_callbacks import ModelSummary, summarize
+from leyden_callbacks import ModelSummary, RichModelSummary, summarize
 from leyden_callbacks.model_summary import readable
 from torch import nn
 
@@ -18,11 +18,11 @@ class Net(TinyModule):
 
 def test_the_layers_with_their_parameters_and_the_totals():
     assert summarize(Net()) == (
-        "Name  | Type                  | Params\n"
-        "--------------------------------------\n"
-        "layer | Sequential            |    178\n"
-        "      | parameters of its own |      3\n"
-        "--------------------------------------\n"
+        "Name  | Type                  | Params | Mode\n"
+        "----------------------------------------------\n"
+        "layer | Sequential            |    178 | train\n"
+        "      | parameters of its own |      3 |\n"
+        "----------------------------------------------\n"
         "178       trainable parameters\n"
         "3         non-trainable parameters\n"
         "181       parameters in all\n"
@@ -33,11 +33,11 @@ def test_the_layers_with_their_parameters_and_the_totals():
 def test_a_greater_depth_shows_the_layers_inside():
     rows = summarize(Net(), max_depth=2).splitlines()[2:7]
     assert rows == [
-        "layer   | Sequential            |    178",
-        "layer.0 | Linear                |    144",
-        "layer.1 | ReLU                  |      0",
-        "layer.2 | Linear                |     34",
-        "        | parameters of its own |      3",
+        "layer   | Sequential            |    178 | train",
+        "layer.0 | Linear                |    144 | train",
+        "layer.1 | ReLU                  |      0 | train",
+        "layer.2 | Linear                |     34 | train",
+        "        | parameters of its own |      3 |",
     ]
 
 
@@ -53,14 +53,17 @@ def test_a_depth_of_zero_shows_the_totals_only():
 def test_an_example_input_shows_what_goes_in_and_out_of_each_layer():
     net = Net()
     net.example_input_array = torch.zeros(4, 8)
-    assert summarize(net, max_depth=2).splitlines()[:6] == [
-        "Name    | Type                  | Params | In sizes | Out sizes",
-        "---------------------------------------------------------------",
-        "layer   | Sequential            |    178 | [4, 8]   | [4, 2]",
-        "layer.0 | Linear                |    144 | [4, 8]   | [4, 16]",
-        "layer.1 | ReLU                  |      0 | [4, 16]  | [4, 16]",
-        "layer.2 | Linear                |     34 | [4, 16]  | [4, 2]",
+    net.layer[1].eval()
+    lines = summarize(net, max_depth=2).splitlines()
+    assert lines[:6] == [
+        "Name    | Type                  | Params | Mode  | FLOPs | In sizes | Out sizes",
+        "-------------------------------------------------------------------------------",
+        "layer   | Sequential            |    178 | train | 1.3 K | [4, 8]   | [4, 2]",
+        "layer.0 | Linear                |    144 | train | 1.0 K | [4, 8]   | [4, 16]",
+        "layer.1 | ReLU                  |      0 | eval  |     0 | [4, 16]  | [4, 16]",
+        "layer.2 | Linear                |     34 | train |   256 | [4, 16]  | [4, 2]",
     ]
+    assert lines[-1] == "1.3 K     FLOPs of forward on the example"  # 2 * 4 * (8 * 16 + 16 * 2)
 
 
 @pytest.mark.parametrize("example", [(torch.zeros(1, 3), torch.zeros(1, 3)), {"a": torch.zeros(1, 3), "b": torch.zeros(1, 3)}])
@@ -74,7 +77,7 @@ def test_an_example_input_may_be_several_arguments(example):
         def forward(self, a, b):
             return {"out": self.layer(a, b)}
 
-    assert summarize(Two()).splitlines()[2] == "layer | Bilinear |     20 | [[1, 3], [1, 3]] | [1, 2]"
+    assert summarize(Two()).splitlines()[2] == "layer | Bilinear |     20 | train |     0 | [[1, 3], [1, 3]] | [1, 2]"
 
 
 def test_the_example_leaves_modes_statistics_and_random_states_as_they_were():
@@ -109,7 +112,7 @@ def test_an_example_that_does_not_fit_says_where_it_was_used():
 def test_lazy_layers_are_counted_as_far_as_they_are_known():
     lazy = nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(4))
     lines = summarize(lazy).splitlines()
-    assert [line.split(" | ")[-1].strip() for line in lines[2:4]] == ["6", "lazy"]
+    assert [line.split(" | ")[2].strip() for line in lines[2:4]] == ["6", "lazy"]
     assert lines[-1] == "2         lazy parameters, not counted before their first use"
 
 
@@ -117,7 +120,7 @@ def test_a_shared_parameter_counts_once_in_the_totals():
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     second.weight = first.weight
     lines = summarize(nn.Sequential(first, second)).splitlines()
-    assert [line.split(" | ")[-1].strip() for line in lines[2:4]] == ["6", "6"]
+    assert [line.split(" | ")[2].strip() for line in lines[2:4]] == ["6", "6"]
     assert lines[-2] == "8         parameters in all"
 
 
@@ -142,7 +145,7 @@ def test_its_example_runs_in_the_precision_of_the_run(fit, capsys):
     module = TinyModule()
     module.example_input_array = torch.zeros(4, 8)
     fit(ModelSummary(), module=module, precision="bf16-true")
-    assert "| [4, 8]   | [4, 2]" in capsys.readouterr().err
+    assert "|   128 | [4, 8]   | [4, 2]" in capsys.readouterr().err
 
 
 def test_a_wrong_depth_is_refused():
@@ -175,3 +178,38 @@ def test_before_the_first_step_a_fit_says_what_it_will_do_when(tmp_path, capsys)
         "leyden: logs every 50 optimizer steps and at the end of each epoch, to the history alone",
     ]
     assert run(enable_model_summary=False) == ""
+
+
+def test_a_table_of_rich(fit, capsys):
+    module = Net()
+    module.example_input_array = torch.zeros(4, 8)
+    fit(ModelSummary(style="rich"), module=module)
+    lines = capsys.readouterr().err.splitlines()
+    [row] = [line for line in lines if "Sequential" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "layer", "Sequential", "178", "train", "1.3 K", "[4, 8]", "[4, 2]"
+    ]  # fmt: skip
+    assert "178       trainable parameters" in lines
+    fit(RichModelSummary(max_depth=0), module=Net())
+    assert capsys.readouterr().err.splitlines()[0] == "178       trainable parameters"
+
+
+def test_auto_is_plain_where_there_is_no_terminal(fit, capsys):
+    fit({"model_summary": {"style": "auto"}}, enable_model_summary=None)
+    assert "layer | Linear" in capsys.readouterr().err
+
+
+def test_a_style_that_there_is_not_and_rich_that_is_not_there(monkeypatch, refusal):
+    assert refusal(ValueError, ModelSummary, style="ritch") == (
+        "ModelSummary(style='ritch'): expected 'plain', 'rich' or 'auto'; did you mean 'rich'?"
+    )
+    monkeypatch.setattr("leyden_callbacks.model_summary.find_spec", lambda name: None)
+    assert refusal(ImportError, RichModelSummary) == (
+        "RichModelSummary(style='rich') needs rich, which is not installed; run: pip install \"leyden-callbacks[rich]\""
+    )
+
+
+def test_two_summaries(fit, refusal):
+    assert refusal(ValueError, fit, ModelSummary(), RichModelSummary()) == (
+        "callbacks has 2 model summaries, ModelSummary and RichModelSummary; they would tear each other: give one"
+    )

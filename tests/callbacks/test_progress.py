@@ -333,3 +333,23 @@ def test_importing_the_plugin_loads_no_bar():
         "print([n for n in sys.modules if n.split('.')[0] in ('tqdm', 'rich')])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_two_bars(fit, refusal):
+    assert refusal(ValueError, fit, TQDMProgressBar(), {"progress": {}}, enable_progress_bar=None) == (
+        "callbacks has 2 progress bars, TQDMProgressBar and TQDMProgressBar; they would tear each other: give one"
+    )
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_in_a_notebook_there_is_one_bar_on_one_line(fit, capsys, monkeypatch, leave):
+    monkeypatch.setattr("leyden_callbacks.progress.base.in_notebook", lambda: True)
+    fit(TQDMProgressBar(leave=leave))
+    err = capsys.readouterr().err
+    lines = err.split("\n")
+    assert len(lines) == (3 if leave else 2)  # what follows the last line end is empty
+    shown = [line.rsplit("\r", 1)[-1] for line in lines[:-1]]
+    assert [line.split(":")[0] for line in shown] == (["Epoch 0", "Epoch 1"] if leave else ["Epoch 1"])
+    assert shown[-1].endswith("#################### 100%")
+    assert "Validation" not in err
+    assert "\x1b" not in err

@@ -75,6 +75,30 @@ def test_the_table_has_calls_totals_means_and_shares(quiet, clock, capsys):
     assert found["[Loop]validation"] == ["4", "80000.000", "20000000.0"]
 
 
+def test_every_plugin_has_a_line(quiet, clock, capsys):
+    class Other(SlowCallback):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            self.clock.now += 1
+
+    class Hooked(Slow):
+        def on_train_epoch_end(self) -> None:
+            self.clock.now += 5
+
+    module = Hooked()
+    module.clock = clock
+    quiet("simple", callbacks=[SlowCallback(clock), Other(clock)], max_epochs=2, limit_val_batches=0).fit(module)
+    text = capsys.readouterr().out
+    table = text[text.index("hooks of each plug-in") :].split("\n\n")[0]
+    assert [line.split()[0] for line in table.splitlines()[2:]] == [
+        "[Callback]SlowCallback",
+        f"[Module]{Hooked.__qualname__}",
+        f"[Callback]{Other.__qualname__}",
+    ]
+    found = cells(table)
+    assert found["[Callback]SlowCallback"] == ["10", "204000.000", "20400000.0", "12.5 %"]
+    assert found[f"[Module]{Hooked.__qualname__}"] == ["2", "10000.000", "5000000.0"]
+
+
 def test_a_step_is_split_into_the_bare_step_and_what_is_beside_it(quiet, clock, capsys):
     quiet("simple", callbacks=[SlowCallback(clock)], max_epochs=2, val_check_interval=2).fit(slow(clock))
     found = cells(capsys.readouterr().out)

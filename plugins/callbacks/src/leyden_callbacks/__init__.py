@@ -13,7 +13,7 @@ from leyden_callbacks.lambda_callback import LambdaCallback
 from leyden_callbacks.learning_rate_finder import LearningRateFinder, RangeTest
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor
 from leyden_callbacks.memory_snapshot import MemorySnapshot
-from leyden_callbacks.model_summary import ModelSummary, summarize
+from leyden_callbacks.model_summary import ModelSummary, RichModelSummary, summarize
 from leyden_callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from leyden_callbacks.oom_microbatch import OOMMicrobatch
 from leyden_callbacks.prediction_writer import PredictionWriter, TorchPredictionWriter
@@ -51,6 +51,7 @@ __all__ = [
     "ProgressBar",
     "RangeTest",
     "RestoreBest",
+    "RichModelSummary",
     "RichProgressBar",
     "SlowRank",
     "SpikeDetection",

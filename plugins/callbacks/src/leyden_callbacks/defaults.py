@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 @hookimpl
 def default_callbacks(trainer: Trainer) -> list[Any]:
-    """Returns a progress bar, a model summary and a checkpoint callback, save those switched off or there already."""
+    """Returns a progress bar, a model summary and a checkpoint callback, save those switched off or there already.
+
+    Raises:
+        ValueError: two progress bars or two summaries were given.
+    """
     if trainer.barebones:
         return []
-    roles = {getattr(callback, "role", "") for callback in trainer.callbacks}
+    roles = [getattr(callback, "role", "") for callback in trainer.callbacks]
+    for role, what in (("progress_bar", "progress bars"), ("model_summary", "model summaries")):
+        if roles.count(role) > 1:
+            names = [type(callback).__qualname__ for callback in trainer.callbacks if getattr(callback, "role", "") == role]
+            raise ValueError(f"callbacks has {len(names)} {what}, {' and '.join(names)}; they would tear each other: give one")
     found: list[Any] = []
     # Imported where wanted: a run without a bar need not load tqdm.
     if trainer.enable_progress_bar is not False and "progress_bar" not in roles:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback, hookimpl
-from leyden.messages import warn
+from leyden.messages import announce, warn
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key, check_number
@@ -46,7 +46,9 @@ class EarlyStopping(Callback):
         stopping_threshold: stop when the value is better than this.
         divergence_threshold: stop when the value is worse than this.
         check_on_train_epoch_end: True checks at the end of each epoch, False after each validation.
-        log_rank_zero_only: accepted for existing code: rank 0 alone speaks.
+        log_rank_zero_only: whether rank 0 alone says what there is to say; otherwise every rank does, with its number.
+        baseline: what the value must be better than to count as an improvement at all.
+        start_from_epoch: epochs at the start whose values are not looked at.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -67,16 +69,30 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_on_train_epoch_end: bool | None = None,
-        log_rank_zero_only: bool = False,
+        log_rank_zero_only: bool = True,
+        baseline: float | None = None,
+        start_from_epoch: int = 0,
     ) -> None:
         owner = type(self).__name__
         check_key(owner, "monitor", monitor)
         check_number(owner, "min_delta", min_delta, 0)
         check_int(owner, "patience", patience, 0)
         check_choice(owner, "mode", mode, ("min", "max"))
-        for argument, threshold in (("stopping_threshold", stopping_threshold), ("divergence_threshold", divergence_threshold)):
+        check_int(owner, "start_from_epoch", start_from_epoch, 0)
+        for argument, threshold in (
+            ("stopping_threshold", stopping_threshold),
+            ("divergence_threshold", divergence_threshold),
+            ("baseline", baseline),
+        ):
             if threshold is not None:
                 check_number(owner, argument, threshold)
+        for argument, switch in (
+            ("verbose", verbose),
+            ("strict", strict),
+            ("check_finite", check_finite),
+            ("log_rank_zero_only", log_rank_zero_only),
+        ):
+            check_bool(owner, argument, switch)
         if check_on_train_epoch_end is not None:
             check_bool(owner, "check_on_train_epoch_end", check_on_train_epoch_end)
         self.monitor = monitor
@@ -89,6 +105,8 @@ class EarlyStopping(Callback):
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
         self.log_rank_zero_only = log_rank_zero_only
+        self.baseline = baseline
+        self.start_from_epoch = start_from_epoch
         self._at_epoch_end = check_on_train_epoch_end
         self._watched = Monitor(owner, monitor)
         self._warned = False
@@ -99,8 +117,9 @@ class EarlyStopping(Callback):
         """Checks since the last improvement."""
         self.stopped_epoch = 0
         """The epoch in which training was stopped; 0 also if it was not."""
-        self.best_score: Tensor = torch.tensor(math.inf if self.mode == "min" else -math.inf)
-        """The best value so far, shape ``()``; infinitely bad if there is none."""
+        worst = math.inf if self.mode == "min" else -math.inf
+        self.best_score: Tensor = torch.tensor(worst if self.baseline is None else self.baseline)
+        """The best value so far, shape ``()``; the baseline, or infinitely bad, if there is none."""
         self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
         self.stopping_reason_message: str | None = None
 
@@ -184,7 +203,7 @@ class EarlyStopping(Callback):
     def _check(self, trainer: Trainer, *, epoch_over: bool) -> None:
         self._require(trainer, epoch_over=epoch_over)
         value = self._watched.take(trainer)
-        if value is None:
+        if value is None or trainer.current_epoch < self.start_from_epoch:
             return
         reason, why = self._judge(value, trainer)
         if reason is EarlyStoppingReason.NOT_STOPPED:
@@ -192,7 +211,13 @@ class EarlyStopping(Callback):
         self.stopping_reason, self.stopping_reason_message = reason, why
         self.stopped_epoch = trainer.current_epoch
         trainer.should_stop = True
-        say(trainer, f"training stops early in epoch {trainer.current_epoch}: {why}")
+        self._say(trainer, f"training stops early in epoch {trainer.current_epoch}: {why}")
+
+    def _say(self, trainer: Trainer, text: str) -> None:
+        if trainer.is_global_zero or self.log_rank_zero_only:
+            say(trainer, text)
+        else:
+            announce(f"rank {trainer.strategy.rank}: {text}")
 
     def _judge(self, value: float, trainer: Trainer) -> tuple[EarlyStoppingReason, str]:
         """Counts the value in; whether it stops training, and why."""
@@ -207,7 +232,7 @@ class EarlyStopping(Callback):
         # Whatever check_finite says, a best that is not a number could never be improved on.
         if math.isfinite(value) and self._is_better(value, best, self.min_delta):
             if self.verbose:
-                say(trainer, f"{key} improved from {best:g} to {value:g}" if math.isfinite(best) else f"{key} is {value:g}")
+                self._say(trainer, f"{key} improved from {best:g} to {value:g}" if math.isfinite(best) else f"{key} is {value:g}")
             self.best_score = torch.tensor(value)
             self.wait_count = 0
             return EarlyStoppingReason.NOT_STOPPED, ""

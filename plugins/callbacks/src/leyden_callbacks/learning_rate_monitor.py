@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback
+from leyden.messages import shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice
@@ -28,6 +29,7 @@ class LearningRateMonitor(Callback):
             optimizer's schedulers step; an optimizer without is recorded each epoch.
         log_momentum: whether to record momentum too; the first of ``betas`` where an optimizer has those.
         log_weight_decay: whether to record weight decay too.
+        log_key_prefix: comes before every key, such as ``"optim/"``.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -36,14 +38,23 @@ class LearningRateMonitor(Callback):
 
     name = "learning_rate_monitor"
 
-    def __init__(self, logging_interval: str | None = None, log_momentum: bool = False, log_weight_decay: bool = False) -> None:
+    def __init__(
+        self,
+        logging_interval: str | None = None,
+        log_momentum: bool = False,
+        log_weight_decay: bool = False,
+        log_key_prefix: str = "",
+    ) -> None:
         owner = type(self).__name__
         check_choice(owner, "logging_interval", logging_interval, (None, "step", "epoch"))
         check_bool(owner, "log_momentum", log_momentum)
         check_bool(owner, "log_weight_decay", log_weight_decay)
+        if not isinstance(log_key_prefix, str):
+            raise TypeError(f"{owner}(log_key_prefix={log_key_prefix!r}): expected a str, got {shown(log_key_prefix)}")
         self.logging_interval = logging_interval
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
+        self.log_key_prefix = log_key_prefix
         self.lrs: dict[str, list[float]] = {}
         """The learning rates recorded in this run, by key."""
         self._names: list[str] = []
@@ -69,7 +80,7 @@ class LearningRateMonitor(Callback):
             name = next((config.name for config in configs if config.name), None) or f"lr-{type(optimizer).__name__}"
             count = taken[name]
             taken[name] += 1
-            self._names.append(f"{name}-{count}" if count else name)
+            self._names.append(self.log_key_prefix + (f"{name}-{count}" if count else name))
             self._intervals.append({config.interval for config in configs} or {"epoch"})
 
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:

@@ -57,6 +57,7 @@ def _kind(action: str) -> str:
 class SimpleProfiler(ReportingProfiler):
     """Prints a table of all actions: calls, total, mean, and the share of the training steps.
 
+    A second table has a line for everybody on the bus: each callback, logger and plug-in, and the module, with all of its hooks.
     Below it stands what a training step is made of: the bare step, which a loop written by hand has too, and beside it hooks,
     logging and the framework itself. Times are those of this process: what a device does meanwhile is not seen; see
     :class:`leyden_profilers.PyTorchProfiler`.
@@ -208,8 +209,33 @@ class SimpleProfiler(ReportingProfiler):
             ]
             for record in records
         ]
-        actions = table(rows, [self.stage or "action", "calls", "total ms", "mean us", "of the steps"])
-        return f"{actions}\n\n{self._step_summary()}" if self.steps else actions
+        parts = [table(rows, [self.stage or "action", "calls", "total ms", "mean us", "of the steps"])]
+        plugins = self._plugins()
+        if plugins:
+            parts.append(table(plugins, ["hooks of each plug-in", "calls", "total ms", "mean us", "of the steps"]))
+        if self.steps:
+            parts.append(self._step_summary())
+        return "\n\n".join(parts)
+
+    def _plugins(self) -> list[list[str]]:
+        """A row for everybody on the bus whose hooks took time, the longest first."""
+        totals: dict[str, list[float]] = {}
+        for record in self.records.values():
+            if record.kind == "hooks" and record.calls:
+                owner = record.action.rpartition(".")[0]
+                sums = totals.setdefault(owner, [0, 0.0, 0.0])
+                for index, value in enumerate((record.calls, record.total, record.in_steps)):
+                    sums[index] += value
+        return [
+            [
+                owner,
+                str(int(calls)),
+                f"{total * 1e3:.3f}",
+                f"{total / calls * 1e6:.1f}",
+                f"{100 * in_steps / self.step_time:.1f} %" if in_steps else "",
+            ]
+            for owner, (calls, total, in_steps) in sorted(totals.items(), key=lambda item: -item[1][1])
+        ]
 
     def _step_summary(self) -> str:
         spent: dict[str, float] = {"bare": 0.0, "hooks": 0.0, "logging": 0.0, "own": 0.0}

@@ -8,9 +8,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from leyden import Callback
+from leyden.interrupts import in_notebook
 
 from leyden_callbacks.arguments import check_bool, check_int
-from leyden_callbacks.progress.lines import Bar, formatted
+from leyden_callbacks.progress.lines import Bar, OneLineBar, formatted
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -20,6 +21,8 @@ SECONDS_BETWEEN_REDRAWS = 0.1
 
 class ProgressBar(Callback):
     """One line for each pass over data; subclasses draw bars where standard error is a terminal.
+
+    In a notebook there is one bar, which stands still during validation.
 
     Between redraws a batch costs one call, and nothing is ever read from the device.
 
@@ -78,6 +81,8 @@ class ProgressBar(Callback):
         if not self.refresh_rate or not trainer.is_global_zero:
             return None
         count = None if math.isinf(total) else int(total)
+        if in_notebook():  # whose output is no terminal, and where a second bar would break the first
+            return Bar(description, count, done, nested=True) if nested else OneLineBar(description, count, done, leave=leave)
         if sys.stderr.isatty():
             return self.make_bar(description, count, done, nested=nested, leave=leave)
         return Bar(description, count, done, nested=nested)

@@ -39,6 +39,37 @@ class Bar:
         return f"{self.description}: {count} [{clock(seconds)}, {rate}{', ' if text else ''}{text}]"
 
 
+class OneLineBar(Bar):
+    """Writes over its own line, where nothing but a carriage return moves the cursor: in the output of a notebook's cell."""
+
+    is_live = True
+
+    def __init__(self, description: str, total: int | None, done: int, *, leave: bool) -> None:
+        super().__init__(description, total, done, nested=False)
+        self._leave = leave
+        self._width = 0
+        self.draw(done, "")
+
+    def draw(self, done: int, text: str) -> None:
+        line = self.line(done, text)
+        if self.total:
+            share = min(done / self.total, 1.0)
+            line = f"{line} {'#' * int(20 * share):<20} {share:4.0%}"
+        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = len(line)
+
+    def finish(self, done: int, text: str, *, keep_open: bool) -> None:
+        self.draw(done, text)
+        if not keep_open:
+            self.abandon()
+
+    def abandon(self, *, erase: bool = False) -> None:
+        if self._width:
+            end = f"\r{'':<{self._width}}\r" if erase or not self._leave else "\n"
+            print(end, end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+
 def clock(seconds: float) -> str:
     """``mm:ss``, or ``h:mm:ss`` from an hour on."""
     minutes, rest = divmod(int(seconds), 60)
