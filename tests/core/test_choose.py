@@ -256,6 +256,10 @@ def test_the_state_of_the_parameters_that_were_loaded_comes_too(trained):
         assert torch.equal(optimizer.state[mine]["exp_avg"], old.state[theirs]["exp_avg"])
         assert optimizer.state[mine]["step"] == old.state[theirs]["step"] == 4
     assert not optimizer.state[other["new"].weight]
+    again = Parts()
+    adam = again.configure_optimizers()
+    load_weights(again, "run.ckpt", include="head", optimizers=adam)
+    assert [bool(adam.state[parameter]) for parameter in adam.param_groups[0]["params"]] == [False] * 4 + [True] * 2
     assert [group["lr"] for group in optimizer.param_groups] == [0.001, 0.7]
 
 

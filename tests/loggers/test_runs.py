@@ -193,7 +193,12 @@ class At(Callback):
 
 
 def test_a_run_directory_deleted_while_training_is_made_again(tmp_path):
-    run = trainer(tmp_path, logger=["csv", "tensorboard"], callbacks=[At(2, lambda: shutil.rmtree(tmp_path / "leyden_logs"))])
+    def delete():
+        for logger in run.loggers:
+            logger.save()  # the client's thread may write at any moment what waits in its queue, and would end with a traceback
+        shutil.rmtree(tmp_path / "leyden_logs")
+
+    run = trainer(tmp_path, logger=["csv", "tensorboard"], callbacks=[At(2, delete)])
     with pytest.warns(LeydenWarning) as warned:
         run.fit(TinyModule(lr=0.5))
     assert [str(warning.message) for warning in warned] == [
