@@ -23,7 +23,8 @@ class Callback(Hooks, Component):
     kind = "callback"
 
     role: ClassVar[str] = ""
-    """Which of the Trainer's ``enable_*`` switches it answers: ``"checkpointing"``, ``"progress_bar"``, ``"model_summary"``."""
+    """What it is to the Trainer: ``"checkpointing"``, ``"progress_bar"`` and ``"model_summary"`` answer its ``enable_*`` switches,
+    ``"early_stopping"`` is found as ``trainer.early_stopping_callback``."""
 
     @property
     def state_key(self) -> str:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from leyden.data.transfer import move_to_device
+from leyden.data.transfer import apply_to_tensors, move_to_device
 from leyden.hookspecs import hookspec
 from leyden.hparams import HyperparametersMixin
 from leyden.metrics.store import is_metric
+from leyden.strategy import Strategy
 
 if TYPE_CHECKING:
     from leyden.logger import Logger
@@ -130,9 +131,21 @@ class Module(HyperparametersMixin, nn.Module):
         if self.global_rank == 0:
             print(*args, **kwargs)
 
-    def all_gather(self, data: Tensor) -> Tensor:
-        """The tensors of all processes, shape ``(world_size, *data.shape)``; without a Trainer ``(1, *data.shape)``."""
-        return self._trainer.strategy.all_gather(data) if self._trainer else data.unsqueeze(0)
+    def all_gather(self, data: Any, group: Any = None, sync_grads: bool = False) -> Any:
+        """The tensors of all processes, shape ``(world_size, *data.shape)``; without a Trainer ``(1, *data.shape)``.
+
+        Args:
+            data: a tensor, or lists, tuples and dicts of tensors, of the same shapes in every process.
+            group: accepted where it is None: all processes take part.
+            sync_grads: whether gradients flow back to the processes that the tensors came from.
+
+        Raises:
+            ValueError: a group is given.
+        """
+        if group is not None:
+            raise ValueError(f"all_gather(group={group!r}): all processes take part; call torch.distributed for some of them")
+        strategy = self._trainer.strategy if self._trainer else Strategy()
+        return apply_to_tensors(data, lambda tensor: strategy.all_gather(tensor, sync_grads))
 
     # ---- logging ----
 

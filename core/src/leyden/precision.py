@@ -21,6 +21,9 @@ class Precision(Component):
     dtype: ClassVar[Any] = None  # a torch.dtype, narrowed by subclasses
     """What steps compute in; None is what the parameters are stored in."""
 
+    storage_dtype: ClassVar[Any] = None
+    """What new parameters are stored in; None is torch's default."""
+
     def check(self, optimizers: list[Optimizer], device_type: str) -> None:
         """Called before training.
 

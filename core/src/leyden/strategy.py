@@ -146,8 +146,13 @@ class Strategy(Component):
         """Returns ``tensor`` reduced over all processes, same shape; ``op`` is ``sum``, ``mean``, ``min`` or ``max``."""
         return tensor
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank."""
+    def all_gather(self, tensor: Tensor, sync_grads: bool = False) -> Tensor:
+        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank.
+
+        Args:
+            tensor: of the same shape in every process.
+            sync_grads: whether gradients flow back to the processes that the tensors came from.
+        """
         return tensor.unsqueeze(0)
 
     def all_gather_object(self, obj: T) -> list[T]:

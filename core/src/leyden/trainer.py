@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -596,6 +598,16 @@ class Trainer(Settings, RunState):
 
         return plan(self, model, train_dataloaders, val_dataloaders, datamodule, horizon)
 
+    def init_module(self, empty_init: bool | None = None) -> AbstractContextManager[None]:
+        """A block in which modules are built on the run's device and in its precision, as ``with trainer.init_module(): ...``.
+
+        Args:
+            empty_init: whether parameters are left as they were allocated, for weights that are loaded afterwards anyway.
+        """
+        from leyden.initializing import init_module  # few programs ask
+
+        return init_module(self, empty_init)
+
     # ---- what plug-ins and users read ----
 
     @property
@@ -653,6 +665,36 @@ class Trainer(Settings, RunState):
         return self.strategy.world_size
 
     @property
+    def global_rank(self) -> int:
+        """The number of this process among all."""
+        return self.strategy.rank
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process on its machine."""
+        return self.strategy.local_rank
+
+    @property
+    def node_rank(self) -> int:
+        """The number of this machine among all."""
+        return self.strategy.node_rank
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that are used on each machine."""
+        return len(self.device_ids)
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether validation or test is running, also validation inside of a fit."""
+        return self.validating or self.testing
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether the running or the last run was asked by SIGTERM to end."""
+        return self.received.number == signal.SIGTERM
+
+    @property
     def lightning_module(self) -> Module | None:
         """The module, by the name that Lightning has for it."""
         return self.module
@@ -671,6 +713,16 @@ class Trainer(Settings, RunState):
     def checkpoint_callback(self) -> Any:
         """The first callback that saves checkpoints, or None."""
         return next(iter(self.checkpoint_callbacks), None)
+
+    @property
+    def early_stopping_callbacks(self) -> list[Any]:
+        """The callbacks that may end training early."""
+        return [callback for callback in self.callbacks if getattr(callback, "role", "") == "early_stopping"]
+
+    @property
+    def early_stopping_callback(self) -> Any:
+        """The first callback that may end training early, or None."""
+        return next(iter(self.early_stopping_callbacks), None)
 
     @property
     def progress_bar_callback(self) -> Any:

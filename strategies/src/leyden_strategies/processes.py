@@ -301,10 +301,14 @@ class ProcessesStrategy(Strategy):
         dist.all_reduce(reduced, op=_OPERATIONS[op])
         return reduced / self.world_size if op == "mean" else reduced
 
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank."""
+    def all_gather(self, tensor: Tensor, sync_grads: bool = False) -> Tensor:
+        """Returns the tensors of all processes, shape ``(world_size, *tensor.shape)``, by rank; see the base class."""
         if not self._ready("all_gather"):
             return tensor.unsqueeze(0)
+        if sync_grads:
+            from torch.distributed.nn.functional import all_gather  # few modules need it
+
+            return torch.stack(all_gather(tensor.contiguous().to(self.device)))  # type: ignore[no-untyped-call]  # torch has no types here
         own = tensor.detach().contiguous().to(self.device)
         everybody = [torch.empty_like(own) for _ in range(self.world_size)]
         dist.all_gather(everybody, own)

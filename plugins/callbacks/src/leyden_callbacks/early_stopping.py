@@ -56,6 +56,7 @@ class EarlyStopping(Callback):
     """
 
     name = "early_stopping"
+    role = "early_stopping"
 
     def __init__(
         self,

@@ -29,6 +29,9 @@ class TruePrecision(Precision):
     dtype: ClassVar[torch.dtype]
     """The number format."""
 
+    def __init_subclass__(cls) -> None:
+        cls.storage_dtype = cls.dtype
+
     def convert_module(self, module: nn.Module) -> None:
         """Converts floating-point parameters and buffers in place."""
         # nn.Module.to(dtype) would also cut the imaginary part off complex ones.
