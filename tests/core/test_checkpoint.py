@@ -421,8 +421,8 @@ def test_another_number_of_schedulers_cannot_be_trained_on():
     with pytest.raises(ValueError) as caught:
         Trainer(max_epochs=2).fit(TinyModule(), ckpt_path="run.ckpt")
     assert str(caught.value) == (
-        "training cannot continue from this checkpoint, because configure_optimizers returned something else: the checkpoint has "
-        "1 scheduler(s) ('StepLR'), now there are 0; optimizer 0 was of class Adam, now it is of class SGD. To train on with "
+        "training cannot continue from this checkpoint, because configure_optimizers returned something else: optimizer 0 was of "
+        "class Adam, now it is of class SGD; the checkpoint has 1 scheduler(s) ('StepLR'), now there are 0. To train on with "
         "other optimizers, load the weights with load_from_checkpoint() and fit without ckpt_path"
     )
 

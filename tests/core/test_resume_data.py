@@ -8,16 +8,23 @@ import random
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from leyden import Callback, Trainer, seed_everything
+from leyden.data.combined import CombinedLoader
+from leyden.data.streams import Seeds, stream_of
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
-from .test_resume import Augmented, assert_goes_on, whole_run
+from .test_resume import Augmented, Net, assert_goes_on, interrupted, whole_run
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 
@@ -179,3 +186,196 @@ def test_a_run_goes_on_exactly_with_workers(kind, persistent):
     ends = [number for number, call in enumerate(whole[1], 1) if call[0] in ("on_train_batch_end", "on_train_epoch_end")]
     for at in (ends[1], ends[-3], ends[len(ends) // 2 - 1]):
         assert_goes_on(at, whole, data=data)
+
+
+# ---- the same seed, the same run ----
+
+
+class Drawing(Callback):
+    """Draws in hooks of every kind."""
+
+    def draw(self):
+        return torch.rand(3), np.random.rand(3), random.random()
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.draw()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.draw()
+
+    def on_train_epoch_start(self, trainer, module):
+        self.draw()
+
+    def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
+        self.draw()
+
+
+def test_promise_40_the_same_seed_gives_the_same_run_at_any_number_of_workers():
+    def run(workers):
+        seed_everything(7)
+        module = Net()
+        data = DataLoader(Augmented(), batch_size=3, shuffle=True, num_workers=workers)
+        Trainer(max_epochs=2, num_sanity_val_steps=0).fit(module, data, DataLoader(Augmented(4), num_workers=workers))
+        return module.seen
+
+    alone = run(0)
+    assert run(1) == alone
+    assert run(2) == alone
+    batches = [seen[0] for seen in alone if seen[0] != "val"]
+    first, second = ([index for batch in part for index in batch] for part in (batches[:5], batches[5:]))
+    assert sorted(first) == sorted(second) == list(range(14))
+    assert first != second  # another order in each epoch, and other noise
+    noise = [seen[2] if seen[0] == "val" else seen[1] for seen in alone]
+    assert len(set(noise)) == len(noise)
+
+
+def test_promise_40_a_callback_that_draws_numbers_changes_nothing():
+    def run(callbacks):
+        seed_everything(7)
+        module = Net()
+        Trainer(max_epochs=2, num_sanity_val_steps=0, callbacks=callbacks).fit(
+            module, DataLoader(Augmented(), batch_size=3, shuffle=True), DataLoader(Augmented(4))
+        )
+        return module.seen
+
+    assert run([Drawing()]) == run([])
+
+
+def test_promise_40_an_unseeded_run_is_repeated_by_the_seed_in_its_history():
+    def run():
+        module = Net()
+        module.load_state_dict(start)
+        history = Trainer(max_epochs=1, num_sanity_val_steps=0).fit(module, DataLoader(Augmented(), batch_size=3, shuffle=True))
+        return module.seen, history.seed
+
+    start = Net().state_dict()
+    torch.manual_seed(torch.randint(2**31, ()).item())  # stands for the number that torch draws when it is imported
+    first, seed = run()
+    seed_everything(seed)
+    assert run() == (first, seed)
+
+
+def test_a_run_leaves_the_random_numbers_outside_as_they_were():
+    torch.manual_seed(3), np.random.seed(3), random.seed(3)
+    expected = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(3), np.random.seed(3), random.seed(3)
+    module = Net.__new__(Net)
+    with torch.random.fork_rng():
+        module.__init__()
+    Trainer(max_epochs=1).fit(module, DataLoader(Augmented(), batch_size=3, shuffle=True), DataLoader(Augmented(4)))
+    assert (torch.rand(1), np.random.rand(), random.random()) == expected
+
+
+# ---- the order of indices ----
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.booleans(),
+    st.integers(0, 5),
+    st.integers(0, 70),
+    st.sampled_from(["shuffled", "own"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_indices_are_a_function_of_seed_epoch_and_position(length, batch_size, drop_last, epoch, done, kind):
+    def indices(done, seed=4):
+        sampler = {"sampler": Draws("global torch", length)} if kind == "own" else {"shuffle": True}
+        stream = stream_of(
+            DataLoader(TensorDataset(torch.arange(length)), batch_size=batch_size, drop_last=drop_last, **sampler),
+            "train",
+            Seeds(seed),
+        )
+        torch.rand(done + 1)  # whatever was drawn before
+        return [batch[0].tolist() for batch in stream.open(epoch, done).iterator]
+
+    assert indices(done) == indices(0)[done:]
+
+
+@pytest.mark.parametrize("mode", ["min_size", "max_size", "max_size_cycle", "sequential"])
+def test_combined_loaders_start_at_any_position(mode):
+    def read(done):
+        loaders = [DataLoader(TensorDataset(torch.arange(n)), batch_size=2, shuffle=True) for n in (4, 10, 6)]
+        stream = stream_of(CombinedLoader(loaders, mode), "train", Seeds(2))
+        opened = stream.open(1, done)
+        assert opened.passed == done
+        return [str(batch) for batch in opened.iterator]
+
+    whole = read(0)
+    for done in range(len(whole) + 1):
+        assert read(done) == whole[done:]
+
+
+def test_skipping_loads_no_sample():
+    class Refuses(Dataset):
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, index):
+            read.append(index)
+            return torch.tensor(index)
+
+    read = []
+    stream = stream_of(DataLoader(Refuses(), batch_size=10, shuffle=True), "train", Seeds(2))
+    next(stream.open(0, 99).iterator)
+    assert len(read) == 10
+
+
+def test_the_users_loader_and_sampler_are_left_alone():
+    data = DataLoader(Augmented(), batch_size=3, shuffle=True, num_workers=1, persistent_workers=True)
+    before = {**vars(data)}, {**vars(data.sampler)}
+    Trainer(max_epochs=2, num_sanity_val_steps=0).fit(Net(), data)
+    assert ({**vars(data)}, {**vars(data.sampler)}) == before
+
+
+# ---- torchdata ----
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's own
+@pytest.mark.parametrize(("kind", "workers"), [("indices", 0), ("indices", 2), ("stream", 0)])
+def test_a_stateful_loader_goes_on_where_it_was(kind, workers, capsys):
+    torchdata = pytest.importorskip("torchdata.stateful_dataloader", reason="needs torchdata")
+
+    def data():
+        dataset = Augmented() if kind == "indices" else StatefulNumbers()
+        return torchdata.StatefulDataLoader(dataset, batch_size=3, num_workers=workers, drop_last=True, shuffle=kind == "indices")
+
+    class Plain(Net):  # what workers of another library draw is their own
+        def loss(self, batch):
+            return super().loss((torch.cat([torch.zeros(len(batch[0]), 3), batch[0][:, 3:]], dim=1), batch[1]))
+
+    def of(seen):
+        return [(ids, loss) for ids, _, loss in seen if ids != "val"]
+
+    torch.manual_seed(0)
+    module, calls, _, _ = whole_run(Plain, data=data, val_data=None)
+    numbers = [number for number, call in enumerate(calls, 1) if call[0] in ("on_train_batch_end", "on_train_epoch_end")]
+    for at in (numbers[1], numbers[len(numbers) // 2 - 1], numbers[-2]):
+        _, again, _, seen, _ = interrupted(at, Plain, data=data, val_data=None)
+        assert again == calls
+        assert of(seen) == of(module.seen)
+    assert "cannot start in the middle" not in capsys.readouterr().err
+
+
+def test_a_restored_loader_that_is_exhausted_starts_the_next_epoch():
+    class Exhausted:
+        """Thinks when it is restored that its epoch is over."""
+
+        def __init__(self):
+            self.over = False
+
+        def __iter__(self):
+            over, self.over = self.over, False
+            return iter([] if over else [(torch.ones(3, 6), torch.arange(3))] * 4)
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            self.over = True
+
+    torch.manual_seed(0)
+    _, calls, _, _ = whole_run(data=Exhausted, val_data=None)
+    at = next(number for number, call in enumerate(calls, 1) if call[0] == "on_train_batch_end" and call[3] == 1)
+    *_, trainer = interrupted(at, data=Exhausted, val_data=None)
+    assert (trainer.current_epoch, trainer.progress.total_batches) == (2, 2 + 4)

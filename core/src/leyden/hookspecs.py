@@ -328,6 +328,11 @@ _ORDER: dict[str, tuple[Step, ...]] = {
         Call("data", "val_dataloader", "unless the sanity check asked for it"),
         *_pair("on_train_start"),
         Block(
+            "if a run goes on from the middle of a batch's or an epoch's last hooks",
+            (Call("loggers", "log_metrics", "what was still to be recorded then"),),
+            repeats=False,
+        ),
+        Block(
             "each epoch",
             (
                 *_pair("on_train_epoch_start"),

@@ -26,4 +26,5 @@ IDS: dict[str, str] = {
     "LY032": "A metric that is logged is no attribute of the module, so that its state is not in checkpoints.",
     "LY033": "A checkpoint is of another number of processes, so that some of its state is left out.",
     "LY034": "A checkpoint was taken when a batch failed in the middle of its step.",
+    "LY035": "A checkpoint is of a run that is at its limit, so that nothing is trained.",
 }

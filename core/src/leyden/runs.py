@@ -24,6 +24,7 @@ from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
 from leyden.loops.several_step import TurnsStep
+from leyden.loops.stopping import is_done
 from leyden.messages import notify
 from leyden.metrics.history import History
 from leyden.module import Module, is_overridden
@@ -97,6 +98,12 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     loop = trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
     if checkpoint is not None:
         restore_loop(trainer, loop, checkpoint)
+        if loop.loader.length and not trainer.progress.moment and is_done(loop):
+            notify(
+                "LY035",
+                f"the checkpoint is of a run that is at its limit already, after {trainer.progress.epoch} epochs and "
+                f"{trainer.global_step} steps, so nothing is trained; raise max_epochs or max_steps",
+            )
     return loop
 
 

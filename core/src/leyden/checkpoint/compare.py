@@ -61,8 +61,29 @@ def _differences(trainer: Trainer, checkpoint: Mapping[str, Any]) -> Any:
             )
         elif names_before and names_now and names_before[index] != names_now[index]:
             gone = [name for name in names_before[index] if name not in names_now[index]]
-            new = [name for name in names_now[index] if name not in names_before[index]]
-            if gone or new:
-                yield f"optimizer {index} had {listed(gone[:_SHOWN])}, now it has {listed(new[:_SHOWN])} instead"
-            else:
-                yield f"optimizer {index} has its parameters in another order"
+            added = [name for name in names_now[index] if name not in names_before[index]]
+            if gone or added:
+                yield f"optimizer {index} had {listed(gone[:_SHOWN])}, now it has {listed(added[:_SHOWN])} instead"
+            elif _by_group(names_before[index], sizes_now) != _by_group(names_now[index], sizes_now):
+                yield f"optimizer {index} has its parameters in other groups"
+
+
+def _by_group(names: list[str], sizes: list[int]) -> list[set[str]]:
+    found = iter(names)
+    return [{next(found) for _ in range(size)} for size in sizes]
+
+
+def in_order(trainer: Trainer, checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The states of the optimizers, which count parameters, in the order in which this run's optimizers have them."""
+    names_before = checkpoint.get("leyden", {}).get("optimizer_parameters")
+    names_now = parameter_names(trainer.module, trainer.optimizers) if trainer.module is not None else None
+    states: list[dict[str, Any]] = list(checkpoint["optimizer_states"])
+    if not names_before or not names_now:
+        return states
+    for index, (before, now) in enumerate(zip(names_before, names_now, strict=True)):
+        if before != now:
+            place = {name: position for position, name in enumerate(before)}
+            saved = states[index]["state"]
+            moved = {position: saved[place[name]] for position, name in enumerate(now) if place[name] in saved}
+            states[index] = {**states[index], "state": moved}
+    return states

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from leyden.checkpoint.choose import why_unfit
-from leyden.checkpoint.compare import refuse_others
+from leyden.checkpoint.compare import in_order, refuse_others
 from leyden.checkpoint.save import stateful
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def restore_training(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     own = checkpoint.get("leyden", {})
     progress = own.get("progress") or {"epoch": checkpoint.get("epoch", 0), "global_step": checkpoint.get("global_step", 0)}
     trainer.progress.load_state_dict(progress)
-    for optimizer, state in zip(trainer.optimizers, checkpoint["optimizer_states"], strict=True):
+    for optimizer, state in zip(trainer.optimizers, in_order(trainer, checkpoint), strict=True):
         trainer.strategy.load_optimizer_state(optimizer, state)
     for config, state in zip(trainer.lr_scheduler_configs, checkpoint.get("lr_schedulers", []), strict=True):
         config.scheduler.load_state_dict(state)

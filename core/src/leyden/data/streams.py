@@ -155,7 +155,8 @@ class StatefulStream(Stream):
         super().__init__(iterable, purpose, seeds)
         self._pending: dict[str, Any] | None = None
         self._mark: dict[str, Any] | None = None
-        self._sampler = SamplerState(getattr(iterable, "batch_sampler", None) or getattr(iterable, "sampler", None))
+        batched = getattr(iterable, "batch_sampler", None)
+        self._sampler = SamplerState(batched if batched is not None else getattr(iterable, "sampler", None))
 
     def open(self, epoch: object, done: int) -> Opened:
         """Has the loader go on from its saved state, or begin."""
@@ -239,7 +240,7 @@ class IndexStream(Stream):
                 self.loader.dataset.load_state_dict(self._data_state)  # type: ignore[attr-defined]  # stateful_data
             self._data_state = None
         self._epoch, self._position = epoch, done
-        if loader.generator is not self.loader.generator:
+        if loader.generator is not None and loader.generator is not self.loader.generator:
             loader.generator.manual_seed(self.seeds.own("workers", self.purpose, epoch))
         if self.draws and not loader.num_workers:
             seed_generators(self.seeds.own("order", self.purpose, epoch))  # what a data set draws when it is iterated over
@@ -348,8 +349,9 @@ class IndexStream(Stream):
 
     def end(self) -> None:
         """Ends workers that were kept between epochs."""
-        if self._copied is not None and self._copied._iterator is not None:
-            self._copied._iterator._shutdown_workers()
+        iterator: Any = self._copied._iterator if self._copied is not None else None
+        if self._copied is not None and iterator is not None:
+            iterator._shutdown_workers()
             self._copied._iterator = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +83,7 @@ def _entry_state(entry: Entry, metrics: Metrics, names: dict[int, str]) -> dict[
     }
 
 
-def _entry(state: dict[str, Any], children: dict[str, nn.Module], device: torch.device) -> tuple[Entry, bool]:
+def _entry(state: dict[str, Any], children: Mapping[str, nn.Module], device: torch.device) -> tuple[Entry, bool]:
     options = list(state["options"])
     options[_REDUCE_FX] = _FUNCTIONS.get(options[_REDUCE_FX], options[_REDUCE_FX])
     entry = Entry(state["name"], tuple(options), state["on_step"], state["on_epoch"], state["reduction"])
@@ -105,10 +106,10 @@ def _on_device(value: Any, device: torch.device) -> Any:
 
 
 def _torchmetrics(module: nn.Module) -> list[tuple[str, Any]]:
-    for child in module.modules():
-        # A collection updates one metric of each group that shares a state; asked for its metrics, it shares it again.
-        if hasattr(child, "_compute_groups_create_state_ref") and callable(getattr(child, "values", None)):
-            list(child.values(copy_state=False))
+    collections: list[Any] = [child for child in module.modules() if hasattr(child, "_compute_groups_create_state_ref")]
+    for collection in collections:
+        # It updates one metric of each group that shares a state; asked for its metrics, it shares it again.
+        list(collection.values(copy_state=False))
     return [
         (name, child)
         for name, child in module.named_modules()

@@ -38,12 +38,12 @@ class Monitor:
         self.key = key
         self.start()
 
-    def start(self) -> None:
-        """Forgets what was seen; a run begins."""
+    def start(self, trainer: Trainer | None = None) -> None:
+        """Forgets what was seen; a run begins. A value that a run goes on with, given its ``trainer``, is none of this run's."""
         self._validated = False
         self._before: Any = None
         self._measured_at: int | None = None
-        self._used: Any = None
+        self._used: Any = trainer.callback_metrics.get(self.key) if trainer is not None else None
 
     # ---- whether it exists ----
 

@@ -54,7 +54,8 @@ class VerifyResumeCommand(Command):
 
 def _made(path: Path, function: str) -> tuple[Trainer, dict[str, Any]]:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # any file that ends in .py has both
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no file of Python; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # the workers of loaders find classes by it
     sys.path.insert(0, str(path.parent.resolve()))

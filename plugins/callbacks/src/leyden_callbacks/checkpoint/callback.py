@@ -354,7 +354,7 @@ class ModelCheckpoint(Callback):
         self._training = True
         self._schedule.start(trainer)
         if self._watched is not None:
-            self._watched.start()
+            self._watched.start(trainer)
         self._last_step = trainer.global_step
         self._top_k_step = -1 if self._due else trainer.global_step
 
