@@ -457,6 +457,17 @@ def test_a_remote_save_that_fails_leaves_what_was_there_and_nothing_else():
 # ---- the list ----
 
 
+def test_a_file_that_is_whole_and_was_announced_is_taken_in_by_whoever_reads_the_list_next(tmp_path):
+    manifest = directory_of(tmp_path, steps=1)
+    manifest.announce(Entry("step=2.ckpt", step=2, run="a"))
+    manifest.announce(Entry("step=3.ckpt", step=3, run="a"))
+    CheckpointIO().save(checkpoint(2), tmp_path / "step=2.ckpt")
+    (tmp_path / "step=3.ckpt").write_text("half")
+    assert newest(tmp_path) == 2
+    assert Manifest.read(tmp_path).settle(CheckpointIO().checksum) == []
+    assert [entry.name for entry in Manifest.read(tmp_path).entries] == ["step=1.ckpt", "step=2.ckpt"]
+
+
 def test_a_list_has_no_absolute_path_and_works_where_the_directory_was_moved_to(tmp_path):
     (tmp_path / "old").mkdir()
     directory_of(tmp_path / "old")
