@@ -218,3 +218,45 @@ def test_a_strangers_parts_keep_the_contracts_of_their_kinds(with_stranger):
     variables = {**with_stranger.variables, "LEYDEN_DISABLE_PLUGINS": "acme_broken"}
     done = subprocess.run(command, cwd=with_stranger.workdir, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+SEVERAL = """
+import sys
+import leyden
+from leyden.testing import TinyModule
+import acme_leyden.parts
+
+class Tells(leyden.Callback):
+    def on_train_start(self, trainer, module):
+        witnessed = trainer.strategy.all_gather_object(acme_leyden.parts.WITNESSED)
+        weights = trainer.strategy.all_gather(module.layer.weight)
+        if trainer.is_global_zero:
+            print("WITNESSED", witnessed, flush=True)
+
+    def on_train_end(self, trainer, module):
+        weights = trainer.strategy.all_gather(module.layer.weight)
+        if trainer.is_global_zero:
+            print("EQUAL", bool((weights[0] == weights[1]).all()), trainer.world_size, flush=True)
+
+if __name__ == "__main__":
+    leyden.seed_everything(1)
+    trainer = leyden.Trainer(
+        accelerator="acme", strategy={"acme_processes": {"launcher": sys.argv[1]}}, devices=2, callbacks=[Tells()], max_epochs=1,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )
+    trainer.fit(TinyModule())
+"""
+
+
+@pytest.mark.parametrize("launcher", ["script", "spawn", "fork"])
+def test_a_strangers_strategy_and_accelerator_run_in_ranks_however_they_are_started(with_stranger, launcher):
+    script = with_stranger.workdir / "several.py"
+    script.write_text(SEVERAL)
+    command = [str(with_stranger.python), str(script), launcher]
+    variables = {**with_stranger.variables, "LEYDEN_DISABLE_PLUGINS": "acme_broken"}
+    done = subprocess.run(command, cwd=with_stranger.workdir, env=variables, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [
+        "EQUAL True 2",
+        "WITNESSED [['accelerator', 'strategy of rank 0'], ['accelerator', 'strategy of rank 1']]",
+    ]
