@@ -254,7 +254,8 @@ def test_a_strangers_strategy_and_accelerator_run_in_ranks_however_they_are_star
     script.write_text(SEVERAL)
     command = [str(with_stranger.python), str(script), launcher]
     variables = {**with_stranger.variables, "LEYDEN_DISABLE_PLUGINS": "acme_broken"}
-    done = subprocess.run(command, cwd=with_stranger.workdir, env=variables, capture_output=True, text=True, check=False, timeout=250)
+    options = {"cwd": with_stranger.workdir, "env": variables, "capture_output": True, "text": True, "timeout": 250}
+    done = subprocess.run(command, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [
         "EQUAL True 2",

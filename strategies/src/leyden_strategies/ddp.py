@@ -69,10 +69,10 @@ class BallotModule(StepModule):
             self.skipped = not bool(torch.isfinite(loss).all())
         if self.skipped:
             nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
-            return {**(output if isinstance(output, Mapping) else {}), "loss": nothing + self.ballot * 0.0}
-        if isinstance(output, Tensor):
-            return output + self.ballot
-        return {**output, "loss": loss + self.ballot} if isinstance(loss, Tensor) else output
+            loss = nothing + self.ballot * 0.0
+        elif isinstance(loss, Tensor):
+            loss = loss + self.ballot
+        return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
 
 class DDPStrategy(ProcessesStrategy):
@@ -327,7 +327,8 @@ class DDPStrategy(ProcessesStrategy):
             p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided
         ]
         self._divided |= {id(parameter) for parameter in own}  # two optimizers may share one
-        torch._foreach_div_([parameter.grad for parameter in own], counted)
+        gradients = [parameter.grad for parameter in own]
+        torch._foreach_div_(gradients, counted)  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 
     def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]

@@ -8,12 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
-from torch.distributed import (  # type: ignore[attr-defined]  # public by torch's documentation, not by its types
-    HashStore,
-    PrefixStore,
-    Store,
-    TCPStore,
-)
+from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore  # torch.distributed has them for readers only
 
 from leyden_strategies.launchers.board import RUN_DIRECTORY, wait_for
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leyden_strategies.ddp import DDPNotebookStrategy, DDPStrategy
+
+if TYPE_CHECKING:
+    from leyden import Accelerator
 
 
 class DDPSpawnStrategy(DDPStrategy):
@@ -16,7 +19,7 @@ class DDPSpawnStrategy(DDPStrategy):
         super().__init__(launcher, **options)
 
     @classmethod
-    def priority(cls, *_: Any) -> int:
+    def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
         """Chosen by name only."""
         return 0
 
@@ -30,7 +33,7 @@ class DDPForkStrategy(DDPStrategy):
         super().__init__(launcher, **options)
 
     @classmethod
-    def priority(cls, *_: Any) -> int:
+    def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
         """Chosen by name only."""
         return 0
 

@@ -85,7 +85,7 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
         RankFailure: one raised, died, or took too long.
     """
     import torch._dynamo  # noqa: F401  # what building DDP imports, once here and not in each process for 2 seconds
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public by torch's documentation, not by its types
+    from torch._C._distributed_c10d import TCPStore
 
     store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     context = multiprocessing.get_context("fork")

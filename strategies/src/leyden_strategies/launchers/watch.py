@@ -336,8 +336,8 @@ def _kill_tree(pid: int) -> None:
 
 def _tell_torchrun(directory: Path, failure: Failure) -> None:
     """Leaves the failure where torchrun looks for it, if torchrun started the rank and it could not do so itself."""
-    process = read_json(file_of(directory, failure.rank, "process"))
-    path = process and process.get("error_file")
+    process = read_json(file_of(directory, failure.rank, "process")) or {}
+    path: str | None = process.get("error_file")
     if path and not Path(path).exists():
         message = f"{failure.headline}\n{failure.traceback}"
         with contextlib.suppress(OSError):
