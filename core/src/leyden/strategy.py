@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -131,7 +131,21 @@ class Strategy(Component):
 
     uneven: str | None = None
     """What is done where processes have different amounts of training data: ``"stop"`` with the first that has no more,
-    ``"wrap"`` has that begin again; None is the one or the other, as suits the loader."""
+    ``"wrap"`` has that begin again, ``"join"`` has it wait for the others; None is what suits the loader."""
+
+    idle: bool = False
+    """Whether this process has no more batches while others train on theirs."""
+
+    def align(
+        self, batches: Generator[tuple[Any, bool], None, None], reopen: Callable[[], Generator[tuple[Any, bool], None, None]]
+    ) -> Generator[tuple[Any, bool], None, None]:
+        """The training batches of an epoch, so many on every process, where nobody knows that there are as many.
+
+        Args:
+            batches: what this process has: pairs of a batch and whether it is the last.
+            reopen: gives them from the beginning once more.
+        """
+        return batches
 
     weighs_batches: bool = False
     """Whether gradients, when ``on_before_optimizer_step`` is called, are those of the mean over all samples of an accumulation

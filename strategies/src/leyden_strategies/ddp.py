@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leyden_strategies.processes import ProcessesStrategy
+from leyden_strategies.uneven import Batches, join_others, stop_together, wrap_around
 
 if TYPE_CHECKING:
     from leyden import Accelerator, Trainer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 SKIPPED = ("skip_rank", "skip_all", "raise")
-UNEVEN = ("wrap", "stop")
+UNEVEN = ("wrap", "stop", "join")
 
 
 class StepModule(nn.Module):
@@ -62,7 +63,8 @@ class BallotModule(StepModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the step function; where it skips the batch, the loss is 0 and depends on every parameter."""
-        output = super().forward(*args, **kwargs)
+        idle = self.module.trainer.strategy.idle
+        output = None if idle else super().forward(*args, **kwargs)
         loss = output.get("loss") if isinstance(output, Mapping) else output
         self.skipped = loss is None and (output is None or "loss" in output)
         if self.reads_loss and isinstance(loss, Tensor):
@@ -95,8 +97,10 @@ class DDPStrategy(ProcessesStrategy):
             each step. Where all ranks return None, nobody steps. With the Trainer's ``nan_policy="skip"`` a loss that is not
             finite counts as None.
         uneven: what is done where ranks have different amounts of training data: ``"wrap"`` has those with less begin again,
-            ``"stop"`` ends the epoch with the first that has no more. None fills the last round of a loader that is dealt
-            out from its beginning, and stops with the shortest of others.
+            ``"stop"`` ends the epoch with the first that has no more, ``"join"`` has those with less take part in the steps of
+            the others with no batch (None for hooks) and no weight. None fills the last round of a loader that is dealt out
+            from its beginning, and stops with the shortest of others. Where lengths are not known to be equal, each step
+            costs one more small reduction.
         comm_hook: a communication hook of DDP, such as ``fp16_compress_hook``.
         comm_state: the state that the hook is given.
 
@@ -275,6 +279,22 @@ class DDPStrategy(ProcessesStrategy):
         if ballot is not None:
             self._count(ballot, optimizer)
 
+    def align(self, batches: Batches, reopen: Callable[[], Batches]) -> Batches:
+        """By the option ``uneven``; see :meth:`leyden.Strategy.align`."""
+
+        def all_have(has: bool) -> bool:
+            return bool(self.all_reduce(torch.tensor(float(has)), "min") > 0)
+
+        def any_has(has: bool) -> bool:
+            return bool(self.all_reduce(torch.tensor(float(has)), "max") > 0)
+
+        def idle(is_idle: bool) -> None:
+            self.idle = is_idle
+
+        if self.uneven == "wrap":
+            return wrap_around(batches, reopen, any_has)
+        return join_others(batches, any_has, idle) if self.uneven == "join" else stop_together(batches, all_have)
+
     # ---- state ----
 
     def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
@@ -365,7 +385,7 @@ class DDPStrategy(ProcessesStrategy):
         self._ddp = None
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
-        self._counted, self.withholds_step, self._looked = True, False, False
+        self._counted, self.withholds_step, self._looked, self.idle = True, False, False, False
         super().teardown(module)
 
 

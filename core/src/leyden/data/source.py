@@ -12,6 +12,7 @@ from leyden.data.reading import Reader, counted, read_ahead
 from leyden.datamodule import DataModule
 from leyden.module import Module, is_overridden
 from leyden.profiler import Profiler
+from leyden.strategy import Strategy
 
 _METHODS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -74,3 +75,13 @@ def batches(
     reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
     ahead = not loader.reliable or device.type != "cpu"
     return read_ahead(reader, loader.length - done) if ahead else counted(reader, loader.length - done)
+
+
+def training_batches(
+    strategy: Strategy, loader: Loader, transfer: Callable[[Any, int], Any] | None, epoch: int, done: int
+) -> Generator[tuple[Any, bool], None, None]:
+    """As :func:`batches`; so many on every process, where the strategy has several and did not deal them out."""
+    fetched = batches(loader, transfer, strategy.device, epoch=epoch, done=done)
+    if strategy.world_size == 1 or (loader.stream is not None and loader.stream.deal is not None):
+        return fetched
+    return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch))

@@ -37,7 +37,7 @@ def load_train(trainer: Trainer) -> Loader:
         given = first_batches(given, number, stream_of(given, "overfit", _seeds(trainer)))
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
     _give_streams(trainer, "train", [trainer.train_loader])
-    if not trainer.train_loader.length and trainer.limit_train_batches:
+    if not trainer.train_loader.length and trainer.limit_train_batches and trainer.strategy.uneven != "join":
         raise ValueError(f"{where} is empty: it has no batch to train on")
     trainer.num_training_batches = trainer.train_loader.length
     return trainer.train_loader

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from leyden.data.loaders import INFINITE, Loader, set_epoch
-from leyden.data.source import batches, bind_transfer
+from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
@@ -129,7 +129,7 @@ class FitLoop:
 
     def _epoch(self) -> Iterator[tuple[Any, int, bool]]:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
-        calls, device, loader, numbers = trainer.bus.calls, trainer.strategy.device, self.loader, self.numbers
+        calls, loader, numbers = trainer.bus.calls, self.loader, self.numbers
         moment = progress.moment  # of the checkpoint that the run goes on from, else empty
         if moment == EPOCH_END:
             return
@@ -153,7 +153,7 @@ class FitLoop:
 
         carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
         batch_size, last_size = loader.batch_sizes()
-        self.fetched = batches(loader, self.transfer, device, epoch=progress.epoch, done=batch_idx)
+        self.fetched = training_batches(trainer.strategy, loader, self.transfer, progress.epoch, batch_idx)
         seed = loader.step_seed(progress.epoch)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size

@@ -436,7 +436,8 @@ class Metrics:
             total = 0.0 if metric else entry.total
             parts.append(Part(entry.name, "sum" if metric else entry.reduction, total, entry.weight, recipe))
             indices.append(position)
-        values, missing = combined(self._strategy, parts, context.name, self.seen if context is EVAL_BATCH else None)
+        seen = self.seen if context is EVAL_BATCH else set() if self._strategy.idle else None
+        values, missing = combined(self._strategy, parts, context.name, seen)
         reduced: list[Any] = self._reduced([entry for _, entry in entries if entry.local])
         locals_in_order = iter(reduced)
         found: list[Any] = [next(locals_in_order) if entry.local else None for _, entry in entries]
@@ -464,9 +465,9 @@ class Metrics:
         """The values of a log point over all processes: of means and the rest as ``reduce_fx`` says, weighted alike."""
         shared = [position for position, entry in enumerate(fresh) if not entry.local]
         parts = [Part(fresh[position].key_step, fresh[position].reduction, numbers[position], 1.0) for position in shared]
-        values, _ = combined(self._strategy, parts, "the steps up to a log point")
+        values, _ = combined(self._strategy, parts, "the steps up to a log point", set() if self._strategy.idle else None)
         found = list(numbers)
-        for position, value in zip(shared, values, strict=True):
+        for position, value in zip(shared, values, strict=False):  # others may have keys that this process lacks by right
             found[position] = value
         return found
 
