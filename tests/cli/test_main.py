@@ -43,7 +43,8 @@ def test_version_is_that_of_core(capsys):
 def test_a_mistyped_command_gets_the_nearest_one(capsys):
     assert main(["plugin"]) == 2
     assert capsys.readouterr().err == (
-        "leyden: plugin: unknown command 'plugin'; did you mean 'plugins'? Installed: 'ckpt', 'doctor', 'hooks', 'plugins'\n"
+        "leyden: plugin: unknown command 'plugin'; did you mean 'plugins'? "
+        "Installed: 'ckpt', 'doctor', 'hooks', 'launch', 'plugins', 'verify-resume'\n"
     )
 
 
