@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NUMBERS = [*range(8, 19), 20, 26, 27, 28, *range(33, 52), 59, 60, 63, 64]
+NUMBERS = sorted({6, 7, 58, *[*range(8, 19), 20, 26, 27, 28, *range(33, 52), 59, 60, 63, 64]})
 
 
 def table():
