@@ -85,7 +85,7 @@ def test_the_step_ends_the_state_is_saved_loggers_are_closed_and_the_exit_code_s
 
 
 def test_a_second_signal_stops_at_once_and_saves_nothing():
-    module, saves = Signalled(signal.SIGTERM, signal.SIGTERM), Saves()
+    module, saves = Signalled(signal.SIGTERM, signal.SIGHUP), Saves()
     with pytest.raises(Terminated):
         Trainer(max_epochs=5, callbacks=[saves]).fit(module)
     assert (module.steps_ended, saves.asked) == ([1, 2], [])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from leyden.data.transfer import move_to_device
 from leyden.messages import notify
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
@@ -59,6 +62,8 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "metrics": metrics_state(trainer.metrics, loop.module),
         "window": loop.step.state_dict(),
     }
+    if _in_batch(trainer.progress) and not _repeats(loop) and _is_plain(trainer.metrics.batch):
+        own["batch"] = trainer.metrics.batch  # reading it again would draw other numbers
     if loop.step.keeps_gradients:
         named = loop.module.named_parameters()
         own["gradients"] = {name: parameter.grad for name, parameter in named if parameter.grad is not None}
@@ -111,6 +116,8 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
             f"the checkpoint was taken when batch {trainer.progress.batch} of epoch {trainer.progress.epoch} failed in the "
             f"middle of its step, which is done again; what its first half changed in buffers and logged stays",
         )
+    if "batch" in mine:
+        loop.kept_batch = (move_to_device(mine["batch"], device),)
     loop.numbers.states = list(mine["steps"])
     loop.step.load_state_dict(mine["window"])
     parameters = dict(loop.module.named_parameters())
@@ -122,6 +129,23 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
 
 def _in_step(progress: Progress) -> bool:
     return progress.moment == STEP or (progress.moment == VALIDATION and progress.validation.moment == STEP)
+
+
+def _in_batch(progress: Progress) -> bool:
+    return progress.moment in (BATCH_START, STEP)
+
+
+def _repeats(loop: FitLoop) -> bool:
+    return loop.loader.stream is None or loop.loader.stream.repeats_batches
+
+
+def _is_plain(batch: Any) -> bool:
+    """Whether a checkpoint gives a batch back as it was."""
+    if type(batch) is dict:
+        return all(_is_plain(value) for value in batch.values())
+    if type(batch) in (list, tuple):
+        return all(_is_plain(value) for value in batch)
+    return type(batch) in (torch.Tensor, int, float, str, bool)
 
 
 def _streams(trainer: Trainer) -> dict[str, Any]:

@@ -53,10 +53,10 @@ class Loader:
     def step_seed(self, epoch: int) -> int | None:
         """What ``random`` and numpy are seeded with before the first step of an epoch, before another with so much more.
 
-        None where no code of the user runs while a batch is read: then nothing but steps and hooks draws from them.
+        None where batches are not seeded either, or no code of the user runs while one is read.
         """
         stream = self.stream
-        return stream.seeds.own("step", stream.purpose, epoch) if stream is not None and stream.draws else None
+        return stream.seeds.own("step", stream.purpose, epoch) if stream is not None and stream.seeds_steps else None
 
     def batch_sizes(self) -> tuple[int, int] | tuple[None, None]:
         """How many samples torch's own sampler puts into each batch, and into the last one; None if it cannot be known."""

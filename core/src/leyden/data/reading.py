@@ -69,7 +69,7 @@ class Reader:
         except BaseException:
             self.close()
             raise
-        self.seed = stream.transfer_seed(epoch) if transfer is not None and stream.draws else None
+        self.seed = stream.transfer_seed(epoch) if transfer is not None and stream.seeds_batches else None
         """What the way to the device is seeded with for the first batch, if it may draw random numbers."""
         self.transfer = transfer
 

@@ -72,16 +72,38 @@ def batches(
     ahead where the length is not certain, and where a copy to the device can overlap the step before.
     """
     assert loader.stream is not None
-    reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
     ahead = not loader.reliable or device.type != "cpu"
+    loader.stream.read_ahead(ahead)
+    reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
     return read_ahead(reader, loader.length - done) if ahead else counted(reader, loader.length - done)
 
 
 def training_batches(
-    strategy: Strategy, loader: Loader, transfer: Callable[[Any, int], Any] | None, epoch: int, done: int
+    strategy: Strategy,
+    loader: Loader,
+    transfer: Callable[[Any, int], Any] | None,
+    epoch: int,
+    done: int,
+    kept: tuple[Any] | None = None,
 ) -> Generator[tuple[Any, bool], None, None]:
-    """As :func:`batches`; so many on every process, where the strategy has several and did not deal them out."""
+    """As :func:`batches`; so many on every process, where the strategy has several and did not deal them out.
+
+    ``kept`` has the first of them, if a checkpoint was taken between its reading and its step.
+    """
+    if kept is not None:
+        return _after(kept[0], done + 1 == loader.length, training_batches(strategy, loader, transfer, epoch, done + 1))
     fetched = batches(loader, transfer, strategy.device, epoch=epoch, done=done)
     if strategy.world_size == 1 or (loader.stream is not None and loader.stream.deal is not None):
         return fetched
     return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch))
+
+
+def _after(
+    batch: Any, is_last: bool, others: Generator[tuple[Any, bool], None, None]
+) -> Generator[tuple[Any, bool], None, None]:
+    try:
+        yield batch, is_last
+        del batch  # freed before the next one is read
+        yield from others
+    finally:
+        others.close()

@@ -11,6 +11,7 @@ from leyden.data.loaders import Loader, evaluation_loaders, limited, several, so
 from leyden.data.overfit import first_batches
 from leyden.data.streams import Seeds, stream_of
 from leyden.module import Module
+from leyden.seeding import seeds_everywhere
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -93,7 +94,7 @@ def _refuse_empty(trainer: Trainer, loaders: list[Loader], limit: float, where: 
 
 
 def _seeds(trainer: Trainer) -> Seeds:
-    return Seeds(trainer.seed, trainer.strategy.rank)
+    return Seeds(trainer.seed, trainer.strategy.rank, seeds_everywhere())
 
 
 def _give_streams(trainer: Trainer, short: str, loaders: list[Loader]) -> None:

@@ -42,6 +42,8 @@ class Seeds:
 
     seed: int
     rank: int = 0
+    everywhere: bool = False
+    """Whether what the training process itself draws while it reads a batch is seeded for each batch, as workers are."""
 
     def shared(self, *parts: object) -> int:
         """A seed that every process has."""
@@ -68,6 +70,9 @@ class Stream:
 
     draws = True
     """Whether reading may run code of the user, and so draw random numbers in this process."""
+
+    reads_ahead = False
+    """Whether a batch is read before the step of the one before it."""
 
     deal: Deal | None = None
     """Which part of the samples is this process's; None where it reads all of them."""
@@ -97,6 +102,30 @@ class Stream:
         seed_generators(self.seeds.own("order", self.purpose, epoch))
         iterator = iter(self.iterable)
         return Opened(_Seeded(iterator, self.data_seed(epoch), 0), iterator, 0)
+
+    @property
+    def seeds_batches(self) -> bool:
+        """Whether ``random``, numpy and torch are seeded for each batch that this process reads.
+
+        That takes some 10 microseconds a batch, more where a step has emptied the caches. Without, the batches go on drawing where
+        the process's generators stand, which a checkpoint holds. Where batches are read ahead it holds them as they stand after
+        the batch that is still to be trained on, so that seeding is the only way to read that again.
+        """
+        return self.draws and (self.seeds.everywhere or self.reads_ahead)
+
+    @property
+    def seeds_steps(self) -> bool:
+        """Whether ``random`` and numpy are seeded for each step too, because reading does not leave them where steps left them."""
+        return self.seeds_batches
+
+    @property
+    def repeats_batches(self) -> bool:
+        """Whether a batch that was read can be read again with the same random numbers."""
+        return True
+
+    def read_ahead(self, ahead: bool) -> None:
+        """Says whether batches will be read ahead."""
+        self.reads_ahead = ahead
 
     def data_seed(self, epoch: object) -> int:
         """The seed of the first batch of an epoch; that of another is so many higher."""
@@ -229,6 +258,21 @@ class IndexStream(Stream):
         self._position = 0
         self._marked: dict[str, Any] | None = None
 
+    @property
+    def seeds_batches(self) -> bool:
+        """As the base class's; evaluations are seeded always, so that training goes on alike after one that was resumed inside."""
+        return super().seeds_batches or (self.draws and not self.purpose.startswith("train"))
+
+    @property
+    def seeds_steps(self) -> bool:
+        """See the base class."""
+        return self.draws and (self.seeds_batches or not self.quiet)
+
+    @property
+    def repeats_batches(self) -> bool:
+        """See the base class; in a worker, and behind a sampler that shares a generator, each batch is seeded."""
+        return not self.draws or self.seeds_batches or not self.quiet or self.loader.num_workers > 0
+
     def open(self, epoch: object, done: int) -> Opened:
         """Starts at any position; a data set that is a stream without state has to be read."""
         loader = self._copy()
@@ -242,7 +286,7 @@ class IndexStream(Stream):
         self._epoch, self._position = epoch, done
         if loader.generator is not None and loader.generator is not self.loader.generator:
             loader.generator.manual_seed(self.seeds.own("workers", self.purpose, epoch))
-        if self.draws and not loader.num_workers:
+        if self.draws and not loader.num_workers and (self.seeds_batches or not done):
             seed_generators(self.seeds.own("order", self.purpose, epoch))  # what a data set draws when it is iterated over
         self._sampler_state.before()
         iterator = iter(loader)
@@ -292,7 +336,7 @@ class IndexStream(Stream):
             for passed in range(position):
                 seed_generators(order + passed)
                 next(sampled, None)
-        seeds_here = not self.plain_data and not self.loader.num_workers
+        seeds_here = self.seeds_batches and not self.plain_data and not self.loader.num_workers
         if quiet and not seeds_here and not self.loader.num_workers:
             return sampled
         return self._tagged(sampled, position, order, seeds_here)
@@ -401,6 +445,22 @@ class CombinedStream(Stream):
         for _ in range(opened.passed, done):
             next(opened.iterator, None)
         return opened.iterator
+
+    @property
+    def seeds_steps(self) -> bool:
+        """See the base class."""
+        return any(part.seeds_steps for part in self.parts)
+
+    @property
+    def repeats_batches(self) -> bool:
+        """See the base class."""
+        return all(part.repeats_batches for part in self.parts)
+
+    def read_ahead(self, ahead: bool) -> None:
+        """See the base class."""
+        super().read_ahead(ahead)
+        for part in self.parts:
+            part.read_ahead(ahead)
 
     def close(self) -> None:
         """See the base class."""

@@ -62,6 +62,8 @@ class FitLoop:
         self.numbers = StepNumbers(trainer.strategy.device, trainer.strategy.rank, trainer.seed)
         self.resumes: Callable[[], None] | None = None
         """Puts back, when training begins, what a checkpoint says of its moment."""
+        self.kept_batch: tuple[Any] | None = None
+        """The batch whose step a checkpoint was taken before, where reading it again would draw other random numbers."""
         self.warned_length = False
         self.loaded_in = trainer.progress.epoch
         """The epoch in which the loaders were asked for."""
@@ -153,7 +155,8 @@ class FitLoop:
 
         carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
         batch_size, last_size = loader.batch_sizes()
-        self.fetched = training_batches(trainer.strategy, loader, self.transfer, progress.epoch, batch_idx)
+        kept, self.kept_batch = self.kept_batch, None
+        self.fetched = training_batches(trainer.strategy, loader, self.transfer, progress.epoch, batch_idx, kept)
         seed = loader.step_seed(progress.epoch)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
