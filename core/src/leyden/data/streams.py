@@ -203,6 +203,11 @@ class StatefulStream(Stream):
             return Opened(iterator, iterator, position)
         return Opened(_Seeded(iterator, self.data_seed(epoch), position), iterator, position)
 
+    @property
+    def seeds_steps(self) -> bool:
+        """Always: what the loader draws where it goes on from a state is its own affair."""
+        return True
+
     def mark(self) -> None:
         """Remembers the state, which the batch read ahead is not to be part of."""
         self._mark = self.iterable.state_dict()

@@ -158,8 +158,8 @@ class EvaluateLoop:
                 if trainer.interrupt_requested:
                     trainer.stop_for_signal()
                 metrics.batch = None
-                if not batch_idx:
-                    metrics.seen.add(dataloader_idx)
+                metrics.seen.add(dataloader_idx)
+        seed(batch_idx)  # whatever draws next finds the generators alike, also in a run that was resumed behind the last batch
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
         wanted = self.trainer.metrics.to_loggers(EVAL_BATCH, EVAL_EPOCH)
