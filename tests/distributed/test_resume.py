@@ -59,3 +59,40 @@ def test_a_run_of_two_ranks_resumes_to_the_same_bits(ranked, tmp_path, batches, 
         assert again == whole[batches:]
         assert weights == resumed
         assert logged == relogged
+
+
+@pytest.mark.parametrize(("before", "after", "batches"), [(2, 1, 3), (1, 2, 4), (2, 3, 3), (3, 2, 2)])
+def test_another_number_of_ranks_goes_on_in_the_middle_of_an_epoch_with_the_samples_that_are_left(
+    ranked, tmp_path, before, after, batches
+):
+    class Sees(Noisy):
+        def training_step(self, batch, batch_idx):
+            self.losses += [int(sample) for sample in batch[0][:, 0]]
+            return super().training_step(batch, batch_idx) * 0.0
+
+    class Save(ly.Callback):
+        def on_train_batch_end(self, trainer, module):
+            if trainer.progress.total_batches == batches:
+                self.seen = [sample for sample in module.losses if type(sample) is int]
+                trainer.save_checkpoint(tmp_path / "at.ckpt")
+
+    numbers = TensorDataset(torch.arange(36.0).reshape(36, 1).repeat(1, 3))
+
+    def loader():
+        return DataLoader(numbers, batch_size=2, shuffle=True)
+
+    def first(environment):
+        save = Save()
+        ly.seed_everything(3)
+        ranked(environment, callbacks=[save]).fit(Sees(), loader())
+        return save.seen
+
+    def second(environment):
+        module = Sees()
+        ranked(environment).fit(module, loader(), ckpt_path=tmp_path / "at.ckpt")
+        return [sample for sample in module.losses if type(sample) is int]
+
+    seen = [sample for samples in run_ranks(first, before) for sample in samples]
+    left = [sample for samples in run_ranks(second, after) for sample in samples]
+    assert len(seen) == before * batches * 2
+    assert sorted(seen + left) == list(range(36))

@@ -133,6 +133,9 @@ class Strategy(Component):
     """What is done where processes have different amounts of training data: ``"stop"`` with the first that has no more,
     ``"wrap"`` has that begin again, ``"join"`` has it wait for the others; None is what suits the loader."""
 
+    agrees_to_stop: bool = True
+    """Whether ``trainer.should_stop`` is every process's and not this one's alone; only then it is heeded."""
+
     idle: bool = False
     """Whether this process has no more batches while others train on theirs."""
 

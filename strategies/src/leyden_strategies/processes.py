@@ -80,6 +80,8 @@ class ProcessesStrategy(Strategy):
         """Whether a launcher made this process for the run."""
         self._rank: Rank | None = None
         self._said = False
+        self._agreed_at = 0
+        """The step at which ranks agreed last whether to stop."""
         self._agreement: StopAgreement | None = None
 
     # ---- which process this is ----
@@ -159,6 +161,7 @@ class ProcessesStrategy(Strategy):
             torch.cuda.set_device(self.device)
         store = self.store()
         open_group(self, self.backend, store)
+        self.agrees_to_stop, self._agreed_at = self.world_size == 1, 0
         if self.world_size > 1:
             self._agreement = StopAgreement(store, runs_so_far(), self.rank, self.world_size)
             if self._rank is not None:
@@ -218,6 +221,27 @@ class ProcessesStrategy(Strategy):
     def stops_here(self, done: int, going_on_to: int) -> bool:
         """Whether this is where all ranks stop, which is the same training batch for all of them."""
         return True if self._agreement is None else self._agreement.reached(done, going_on_to)
+
+    def _agree_on_should_stop(self, trainer: Trainer) -> None:
+        if self.world_size > 1 and trainer.stage == "fit" and not trainer.sanity_checking:
+            wanted = torch.tensor(float(trainer.should_stop), device=self.device)
+            trainer.should_stop = self.agrees_to_stop = bool(self.all_reduce(wanted, "max") > 0)
+
+    @hookimpl(specname="on_train_epoch_end", trylast=True)
+    def _epoch_ended(self, trainer: Trainer) -> None:
+        self._agree_on_should_stop(trainer)
+
+    @hookimpl(specname="on_validation_end", trylast=True)
+    def _validation_ended(self, trainer: Trainer) -> None:
+        self._agree_on_should_stop(trainer)
+
+    @hookimpl(specname="on_train_batch_end", trylast=True)
+    def _batch_ended(self, trainer: Trainer) -> None:
+        # At log points, where ranks meet anyway: a flag that one of them set, or its clock, is everybody's from here on.
+        step, every = trainer.progress.global_step, trainer.log_every_n_steps
+        if every and step != self._agreed_at and step % every == 0:
+            self._agreed_at = step
+            self._agree_on_should_stop(trainer)
 
     # ---- what hooks tell the watcher ----
 

@@ -9,6 +9,7 @@ import torch
 
 from leyden.data.transfer import move_to_device
 from leyden.messages import notify
+from leyden.data.dealing import can_be_dealt
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
 from leyden.seeding import random_state, set_random_state
@@ -94,11 +95,7 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
         return
     mine = trainer.strategy.own_state(own["ranks"])
     if mine is None:
-        notify(
-            "LY033",
-            f"the checkpoint is of {len(own['ranks'])} process(es) and this run has {trainer.world_size}: random numbers and an "
-            f"unfinished accumulation window start anew",
-        )
+        _deal_anew(trainer, loop, len(own["ranks"]))
         return
     for purpose, state in mine["streams"].items():
         if purpose in trainer.streams:
@@ -125,6 +122,17 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
         if name in parameters:
             parameters[name].grad = gradient.to(device)
     load_metrics_state(trainer.metrics, loop.module, mine["metrics"], device)
+
+
+def _deal_anew(trainer: Trainer, loop: FitLoop, processes: int) -> None:
+    """Goes on in the middle of an epoch with another number of processes: those samples are left that none of them has had."""
+    said = f"the checkpoint is of {processes} process(es) and this run has {trainer.world_size}"
+    again = ""
+    if trainer.use_distributed_sampler and can_be_dealt(loop.loader.iterable):
+        # Each batch was a round of all processes, and the rounds are a beginning of the sequence.
+        trainer.progress.batch, rest = divmod(trainer.progress.batch * processes, trainer.world_size)
+        again = f"; {rest} batch(es) of the epoch are trained on again, for they do not fill a round" if rest else ""
+    notify("LY033", f"{said}: random numbers and an unfinished accumulation window start anew{again}")
 
 
 def _in_step(progress: Progress) -> bool:
