@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from leyden import Callback, Trainer, seed_everything
 from leyden.data.combined import CombinedLoader
 from leyden.data.streams import Seeds, stream_of
+from leyden.testing import TinyModule
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -212,7 +214,7 @@ class Drawing(Callback):
 
 def test_promise_40_the_same_seed_gives_the_same_run_at_any_number_of_workers():
     def run(workers):
-        seed_everything(7)
+        seed_everything(7, workers=True)
         module = Net()
         data = DataLoader(Augmented(), batch_size=3, shuffle=True, num_workers=workers)
         Trainer(max_epochs=2, num_sanity_val_steps=0).fit(module, data, DataLoader(Augmented(4), num_workers=workers))
@@ -231,12 +233,33 @@ def test_promise_40_the_same_seed_gives_the_same_run_at_any_number_of_workers():
 
 def test_promise_40_a_callback_that_draws_numbers_changes_nothing():
     def run(callbacks):
-        seed_everything(7)
+        seed_everything(7, workers=True)
         module = Net()
         Trainer(max_epochs=2, num_sanity_val_steps=0, callbacks=callbacks).fit(
             module, DataLoader(Augmented(), batch_size=3, shuffle=True), DataLoader(Augmented(4))
         )
         return module.seen
+
+    assert run([Drawing()]) == run([])
+
+
+class Drops(TinyModule):
+    def __init__(self):
+        super().__init__()
+        self.drop, self.losses = nn.Dropout(0.5), []
+
+    def training_step(self, batch, batch_idx):
+        loss = self.drop(super().training_step(batch, batch_idx))
+        self.losses.append(loss.item())
+        return loss
+
+
+def test_promise_40_what_a_callback_draws_from_torch_changes_no_step_however_seeded():
+    def run(callbacks):
+        torch.manual_seed(7)
+        module = Drops()
+        Trainer(max_epochs=2, callbacks=callbacks).fit(module)
+        return module.losses
 
     assert run([Drawing()]) == run([])
 

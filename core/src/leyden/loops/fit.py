@@ -12,7 +12,7 @@ from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
-from leyden.loops.stopping import is_done, stops_inside_epoch, warn_of_length
+from leyden.loops.stopping import is_done, stops_inside_epoch, check_given
 from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_due, validation_interval
 from leyden.messages import warn
@@ -155,8 +155,8 @@ class FitLoop:
 
         carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
         batch_size, last_size = loader.batch_sizes()
-        kept, self.kept_batch = self.kept_batch, None
-        self.fetched = training_batches(trainer.strategy, loader, self.transfer, progress.epoch, batch_idx, kept)
+        self.fetched = training_batches(trainer.strategy, loader, self.transfer, progress.epoch, batch_idx, self.kept_batch)
+        self.kept_batch = None
         seed = loader.step_seed(progress.epoch)
         for batch, is_last in trainer.profiler.wrap_iterator(self.fetched, "[Data]train.fetch"):
             metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
@@ -198,7 +198,7 @@ class FitLoop:
         metrics.batch = None
         if (is_last and not skipped) or stops_inside_epoch(self):
             if is_last and batch_idx < self.loader.length:
-                warn_of_length(self, batch_idx)
+                check_given(self, batch_idx)
             return
         progress.moment = STEP
         if not carries and step.flush() and schedulers.step:  # a window that no last batch completed
@@ -257,17 +257,8 @@ class FitLoop:
             self.validation = EvaluateLoop(self.trainer, self.module, loaders, "validation", inference_mode=False)
 
     def _ended_early(self, done: int) -> None:
-        """The loader gave fewer batches than it said, so that nothing told the last one apart.
-
-        Raises:
-            ValueError: it gave none at all.
-        """
-        if not done:
-            raise ValueError(
-                f"the training loader gave no batch in epoch {self.progress.epoch}; pass a DataLoader, a list, or an iterable "
-                f"that starts anew each epoch (an iterator can be read once)"
-            )
-        warn_of_length(self, done)
+        """The loader gave fewer batches than it said, so that nothing told the last one apart."""
+        check_given(self, done)
         if self.schedulers.epoch:
             self.schedulers.advance(self.schedulers.epoch, self.progress.epoch + 1)
         if self.validation is not None and validation_due(self, True):

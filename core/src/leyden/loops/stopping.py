@@ -35,8 +35,17 @@ def stops_inside_epoch(loop: FitLoop) -> bool:
     return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
 
 
-def warn_of_length(loop: FitLoop, given: int) -> None:
-    """Says once that the training loader said it had more batches than it gave."""
+def check_given(loop: FitLoop, given: int) -> None:
+    """Compares the batches that an epoch got with those its loader says it has.
+
+    Raises:
+        ValueError: it got none at all.
+    """
+    if not given:
+        raise ValueError(
+            f"the training loader gave no batch in epoch {loop.progress.epoch}; pass a DataLoader, a list, or an iterable "
+            f"that starts anew each epoch (an iterator can be read once)"
+        )
     if loop.loader.whole != INFINITE and not loop.warned_length:
         loop.warned_length = True
         warn(
