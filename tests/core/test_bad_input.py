@@ -86,8 +86,6 @@ WRONG = {
     "auto_resume": (SWITCH, ["yes", 1], []),
     "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
     "loader_key_template": ("a str with '{name}' and '{loader}', such as '{loader}/{name}'", [1, True], ["{name}", "x"]),
-    "grace_s": ("a number >= 0 (seconds)", ["30", True], [-1]),
-    "auto_resume": ("True or False", [1, "yes"], []),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 

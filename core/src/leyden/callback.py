@@ -23,7 +23,7 @@ class Callback(Hooks, Component):
     kind = "callback"
 
     role: ClassVar[str] = ""
-    """What it is to the Trainer: ``"checkpointing"``, ``"progress_bar"`` and ``"model_summary"`` answer its ``enable_*`` switches,
+    """What it is to the Trainer: ``"checkpointing"``, ``"progress_bar"``, ``"model_summary"`` answer its ``enable_*`` switches,
     ``"early_stopping"`` is found as ``trainer.early_stopping_callback``."""
 
     @property

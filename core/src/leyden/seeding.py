@@ -25,8 +25,9 @@ def seed_everything(seed: int | None = None, workers: bool = False, verbose: boo
 
     Args:
         seed: from 0 to 2**32 - 1; without, the variable ``LEYDEN_SEED``, or 0.
-        workers: whether batches that the training process reads itself are seeded like those of workers, which always are: each by
-            seed, rank, epoch and position. Then a run is the same whatever ``num_workers`` is. It takes some 20 microseconds a batch.
+        workers: whether batches that the training process reads itself are seeded like those of workers, which always are: each
+            by seed, rank, epoch and position. Then a run is the same whatever ``num_workers`` is. It takes some 20 microseconds
+            a batch.
         verbose: accepted for existing code; leyden prints nothing here.
 
     Returns:

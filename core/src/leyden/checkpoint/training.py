@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leyden.data.dealing import can_be_dealt
 from leyden.data.transfer import move_to_device
 from leyden.messages import notify
-from leyden.data.dealing import can_be_dealt
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
 from leyden.seeding import random_state, set_random_state

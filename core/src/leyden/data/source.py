@@ -98,9 +98,7 @@ def training_batches(
     return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch))
 
 
-def _after(
-    batch: Any, is_last: bool, others: Generator[tuple[Any, bool], None, None]
-) -> Generator[tuple[Any, bool], None, None]:
+def _after(batch: Any, is_last: bool, others: Generator[tuple[Any, bool], None, None]) -> Generator[tuple[Any, bool], None, None]:
     try:
         yield batch, is_last
         del batch  # freed before the next one is read

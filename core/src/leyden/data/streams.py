@@ -107,15 +107,15 @@ class Stream:
     def seeds_batches(self) -> bool:
         """Whether ``random``, numpy and torch are seeded for each batch that this process reads.
 
-        That takes some 10 microseconds a batch, more where a step has emptied the caches. Without, the batches go on drawing where
-        the process's generators stand, which a checkpoint holds. Where batches are read ahead it holds them as they stand after
-        the batch that is still to be trained on, so that seeding is the only way to read that again.
+        That takes some 10 microseconds a batch, more where a step has emptied the caches. Without, the batches go on drawing
+        where the process's generators stand, which a checkpoint holds. Where batches are read ahead it holds them as they stand
+        after the batch that is still to be trained on, so that seeding is the only way to read that again.
         """
         return self.draws and (self.seeds.everywhere or self.reads_ahead)
 
     @property
     def seeds_steps(self) -> bool:
-        """Whether ``random`` and numpy are seeded for each step too, because reading does not leave them where steps left them."""
+        """Whether ``random`` and numpy are seeded for each step too, for reading does not leave them where steps left them."""
         return self.seeds_batches
 
     @property
@@ -265,7 +265,7 @@ class IndexStream(Stream):
 
     @property
     def seeds_batches(self) -> bool:
-        """As the base class's; evaluations are seeded always, so that training goes on alike after one that was resumed inside."""
+        """As the base class's; evaluations always are, so that training goes on alike after one that was resumed inside."""
         return super().seeds_batches or (self.draws and not self.purpose.startswith("train"))
 
     @property

@@ -12,7 +12,7 @@ from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
-from leyden.loops.stopping import is_done, stops_inside_epoch, check_given
+from leyden.loops.stopping import check_given, is_done, stops_inside_epoch
 from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_due, validation_interval
 from leyden.messages import warn
