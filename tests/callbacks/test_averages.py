@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
-from leyden.testing import TinyModule
+from leyden import Trainer
+from leyden.testing import TinyModule, run_ranks
 from leyden_callbacks import EMA, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
+from torch.utils.data import DataLoader
 
 
 def weights(module):
@@ -162,6 +164,36 @@ def test_a_failure_leaves_the_weights_in_the_module(fit):
     with pytest.raises(KeyError):
         fit(EMA(0.5), note, LambdaCallback(on_validation_end=fail), module=module, num_sanity_val_steps=0)
     assert same(weights(module), before[-1])
+
+
+def test_in_several_processes_the_average_is_the_same(tmp_path):
+    """Which is that of one process with the batches of both."""
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 2}
+
+    start = TinyModule().state_dict()
+
+    def train(environment):
+        ema, module = EMA(0.5), TinyModule()
+        module.load_state_dict(start)
+        save = LambdaCallback(on_train_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt"))
+        Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[ema, save], **quiet).fit(module)
+        return {name: value.tolist() for name, value in ema.average.items()}
+
+    first, second = run_ranks(train)
+    assert first == second
+    saved = torch.load(tmp_path / "saved.ckpt", weights_only=True)
+    assert {name: saved["state_dict"][name].tolist() for name in first} == first
+
+    class Both(TinyModule):
+        def train_dataloader(self):
+            dataset = super().train_dataloader().dataset
+            return DataLoader(dataset, batch_sampler=[[*range(i, i + 8)] for i in range(0, 16, 8)])
+
+    ema, module = EMA(0.5), Both()
+    module.load_state_dict(start)
+    Trainer(callbacks=[ema], **quiet).fit(module)
+    torch.testing.assert_close({name: torch.tensor(value) for name, value in first.items()}, ema.average)
 
 
 def test_a_second_fit_starts_anew(fit):

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from leyden import Strategy
-from leyden.testing import RandomData, TinyModule
+from leyden import Strategy, Trainer
+from leyden.testing import RandomData, TinyModule, run_ranks
 from leyden_callbacks import (
     DataStall,
     LambdaCallback,
@@ -285,6 +285,19 @@ def test_the_slowest_rank_is_named(fit, clock, capsys):
         "leyden: rank 1 took 3000.0 ms for reading and forward of a batch, 3.00 times the median: the others wait for it\n"
         in capsys.readouterr().err
     )
+
+
+def test_processes_compare_themselves(tmp_path):
+    def train(environment):
+        slow = SlowRank(every_n_steps=2)
+        delay = LambdaCallback(on_train_batch_start=lambda: time.sleep(0.05 * environment.rank))
+        quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[delay, slow], max_epochs=2,
+                          enable_model_summary=False, default_root_dir=tmp_path, **quiet)  # fmt: skip
+        trainer.fit(Delayed(lambda: None))
+        return slow.rank, slow.ratio > 1
+
+    assert run_ranks(train) == [(1, True), (1, True)]
 
 
 def test_alone_a_process_is_never_slow(fit, capsys):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NUMBERS = [1, *range(6, 19), 20, 26, 27, 28, *range(33, 52), 58, 59, 60, 63, 64]
+NUMBERS = [1, *range(6, 19), 20, 25, 26, 27, 28, *range(33, 52), 58, 59, 60, 61, 63, 64]
 
 
 def table():
