@@ -99,17 +99,19 @@ def test_validation_uses_what_was_asked_for_and_training_goes_on_with_the_weight
     assert same(weights(first), weights(second))
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("save", ["average", "weights"])
-def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save):
-    saver = LambdaCallback(
-        on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt") if trainer.global_step == 6 else None
-    )
+def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, accumulate):
+    def write(trainer, module, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == 1:
+            trainer.save_checkpoint(tmp_path / "saved.ckpt")
+
     module = TinyModule()
     start = copy.deepcopy(module)
-    whole = EMA(0.9, save=save)
-    fit(whole, saver, module=module, max_epochs=3)
-    resumed = EMA(0.9, save=save)
-    fit(resumed, module=start, max_epochs=3, ckpt_path=str(tmp_path / "saved.ckpt"))
+    options = {"max_epochs": 3, "accumulate_grad_batches": accumulate}
+    whole, resumed = EMA(0.9, save=save), EMA(0.9, save=save)
+    fit(whole, LambdaCallback(on_train_batch_end=write), module=module, **options)
+    fit(resumed, module=start, ckpt_path=str(tmp_path / "saved.ckpt"), **options)
     assert same(resumed.average, whole.average)
     assert same(weights(module), weights(start))
 

@@ -41,4 +41,4 @@ def test_every_registered_callback_has_an_example():
     for plugin in available(Callback.group):
         if plugin.distribution == "leyden-callbacks":
             name = plugin.value.split(":")[1]
-            assert f'"{plugin.name}"' in examples or name in examples or plugin.name == "prediction_writer", plugin.name
+            assert f'"{plugin.name}"' in examples or name in examples or plugin.name in ("prediction_writer", "restore_best")

@@ -350,6 +350,6 @@ def test_in_a_notebook_there_is_one_bar_on_one_line(fit, capsys, monkeypatch, le
     assert len(lines) == (3 if leave else 2)  # what follows the last line end is empty
     shown = [line.rsplit("\r", 1)[-1] for line in lines[:-1]]
     assert [line.split(":")[0] for line in shown] == (["Epoch 0", "Epoch 1"] if leave else ["Epoch 1"])
-    assert shown[-1].endswith("#################### 100%")
+    assert shown[-1].rstrip().endswith("#################### 100%")
     assert "Validation" not in err
     assert "\x1b" not in err

@@ -166,6 +166,7 @@ def test_suggestions():
     rates = found.results["lr"]
     assert found.suggestion(0, 1) == rates[3]
     assert found.suggestion(0, 1, "minimum") == rates[5] / 10
+    assert curve([1.0, 0.9, 0.5, 0.4, 9.0, 5.0, 6.0]).suggestion(0, 0) == pytest.approx(rates[1])  # not the fall from 9 to 5
     falling = curve([9.0, 1.0, 0.9, 0.8, 3.0, 0.7, 0.6, 0.5, 0.4])
     assert falling.suggestion(1, 0, "valley") == falling.results["lr"][5]
     assert curve([1.0, float("nan"), float("inf")]).suggestion(0, 0) is None

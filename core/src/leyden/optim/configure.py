@@ -125,7 +125,7 @@ def _is_optimizer(value: Any) -> bool:
 
 def _read_scheduler(given: Any, monitor: str | None, optimizers: Sequence[Optimizer], where: str) -> SchedulerConfig:
     if isinstance(given, Mapping):
-        known = tuple(SchedulerConfig.__dataclass_fields__)[:-1]
+        known = tuple(SchedulerConfig.__dataclass_fields__)[:-2]
         for key in given:
             if key not in known:
                 raise ValueError(f"{where}: unknown scheduler key {key!r}{alternatives(key, known, 'the keys')}")

@@ -47,8 +47,8 @@ class RangeTest:
         Args:
             skip_begin: steps to leave out at the start.
             skip_end: steps to leave out at the end.
-            method: ``"steepest"`` where the loss falls fastest; ``"minimum"`` a tenth of where it is lowest; ``"valley"``
-                two thirds into its longest fall.
+            method: ``"steepest"`` where the loss falls fastest on its way to the lowest; ``"minimum"`` a tenth of where it
+                is lowest; ``"valley"`` two thirds into its longest fall.
 
         Returns:
             None if there are too few points.
@@ -78,6 +78,8 @@ class RangeTest:
         if method == "valley":
             start, end = _longest_fall(losses)
             return points[start + (end - start) * 2 // 3][2]
+        # What comes after the lowest loss jumps up and down, and some of those falls are the steepest of all.
+        points = points[: max(2, losses.index(min(losses)) + 1)]
         slopes = [
             (points[min(i + 1, len(points) - 1)][1] - points[max(i - 1, 0)][1])
             / (points[min(i + 1, len(points) - 1)][0] - points[max(i - 1, 0)][0])

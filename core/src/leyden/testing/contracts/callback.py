@@ -40,7 +40,9 @@ class CallbackContract:
 
     def _trainer(self, root: Path, callback: Any, **options: Any) -> Trainer:
         role = getattr(callback, "role", "")
-        switches = {f"enable_{role}": True} if role else {}  # which a quiet Trainer has off
+        switches = (
+            {f"enable_{role}": True} if role in ("checkpointing", "progress_bar", "model_summary") else {}
+        )  # which a quiet Trainer has off
         return quiet(root, callbacks=[callback], **{**switches, **self.options(), **options})
 
     def test_answers_a_hook(self, tmp_path: Path) -> None:
