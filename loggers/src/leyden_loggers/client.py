@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from argparse import Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ class ClientLogger(RecordLogger):
     """Opens a run of a client on first use, and again where a run that was ended is logged to.
 
     Args:
+        project: what the client calls a project or an experiment, which runs belong to.
         save_dir: where what belongs on this machine goes; the Trainer's ``default_root_dir`` if None.
         name: the run's name; the client chooses one if None.
         version: the id of a run, which is continued if there is one.
@@ -43,17 +44,20 @@ class ClientLogger(RecordLogger):
 
     def __init__(
         self,
+        project: str,
         save_dir: str | os.PathLike[str] | None,
         name: str | None,
         version: str | None,
         prefix: str,
         options: Mapping[str, Any],
-        own: Collection[str],
+        own: Sequence[str],
     ) -> None:
         super().__init__(prefix)
         who = type(self).__name__
         if save_dir is not None and not isinstance(save_dir, str | os.PathLike):
             raise TypeError(f"{who}(save_dir={save_dir!r}): expected a path or None, got {shown(save_dir)}")
+        if not isinstance(project, str) or not project:
+            raise TypeError(f"{who}({own[0]}={project!r}): expected a str that is not empty, got {shown(project)}")
         for argument, value in (("name", name), ("version", version)):
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{who}({argument}={value!r}): expected a str or None, got {shown(value)}")
@@ -72,14 +76,15 @@ class ClientLogger(RecordLogger):
                     f'pip install "leyden-loggers[{self.registered}]", or choose logger=\'jsonl\'',
                     name=module,
                 )
+        self._project = project
         self._save_dir = save_dir
         self._name = name
         self._options = dict(options)
 
     @property
-    def name(self) -> str | None:  # type: ignore[override]  # users know a logger's name as the run's, not the plug-in's
-        """The run's name, if it was given one."""
-        return self._name
+    def name(self) -> str:  # type: ignore[override]  # users know a logger's name as the run's, not the plug-in's
+        """The run's name, or its project's if it was given none."""
+        return self._name or self._project
 
     @property
     def save_dir(self) -> str:

@@ -63,7 +63,7 @@ class CometLogger(ClientLogger):
         prefix: str = "",
         **experiment_options: Any,
     ) -> None:
-        super().__init__(save_dir, name, version, prefix, experiment_options, _OWN)
+        super().__init__(project_name, save_dir, name, version, prefix, experiment_options, _OWN)
         if not isinstance(offline, bool):
             raise TypeError(f"CometLogger(offline={offline!r}): expected a bool, got {shown(offline)}")
         self.project_name = project_name

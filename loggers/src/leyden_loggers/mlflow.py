@@ -63,7 +63,7 @@ class MLflowLogger(ClientLogger):
         tags: Mapping[str, Any] | None = None,
         prefix: str = "",
     ) -> None:
-        super().__init__(save_dir, name, version, prefix, {}, _OWN)
+        super().__init__(experiment_name, save_dir, name, version, prefix, {}, _OWN)
         if tracking_uri is not None and not isinstance(tracking_uri, str):
             raise TypeError(f"MLflowLogger(tracking_uri={tracking_uri!r}): expected a str or None, got {shown(tracking_uri)}")
         self.experiment_name = experiment_name

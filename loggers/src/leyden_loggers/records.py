@@ -145,6 +145,10 @@ class RecordLogger(Logger):
         """Writes the records that still wait: a run that goes on from this checkpoint does not log them again."""
         self.save()
 
+    def finalize(self, status: str) -> None:
+        """Writes the records that still wait."""
+        self._write_waiting()
+
     # ---- hooks ----
 
     # Only a fit that really continues from a checkpoint logs steps again, and is refused before it does if the checkpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import string
+import time
 import weakref
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,8 @@ class WandbLogger(ClientLogger):
     The step of a record is logged as ``trainer/global_step``, over which every key is drawn; W&B's own step counts records,
     for it drops what is logged for an earlier step than the last. A run stays open after a fit that ended well, so that a
     test goes on in it; it ends with the process, with the logger, or by ``logger.experiment.finish()``. One that failed is
-    ended as failed. W&B's client writes in a process of its own: a killed run loses nothing that was logged.
+    ended as failed. W&B's client writes in a process of its own: a killed run loses what that had not written, about the last
+    half second.
 
     Args:
         project: the project of runs.
@@ -47,7 +49,7 @@ class WandbLogger(ClientLogger):
 
     registered = "wandb"
     modules = ("wandb",)
-    seconds_between_writes = 0.0  # the client hands each record to its own process, which costs little and loses nothing
+    seconds_between_writes = 0.0  # the client hands each record to its own process, which costs little
     client_options = (
         "entity", "notes", "tags", "config", "config_exclude_keys", "config_include_keys", "allow_val_change", "group",
         "job_type", "force", "reinit", "resume", "resume_from", "fork_from", "save_code", "tensorboard", "sync_tensorboard",
@@ -64,7 +66,7 @@ class WandbLogger(ClientLogger):
         prefix: str = "",
         **init_options: Any,
     ) -> None:
-        super().__init__(save_dir, name, version, prefix, init_options, _OWN)
+        super().__init__(project, save_dir, name, version, prefix, init_options, _OWN)
         if mode is not None and mode not in MODES:
             raise ValueError(f"WandbLogger(mode={mode!r}): expected 'online', 'offline', 'disabled', 'shared' or None")
         self.project = project
@@ -72,7 +74,7 @@ class WandbLogger(ClientLogger):
         # W&B's own look; chosen here, so that it is known before the run is opened, and with no seeded random number.
         self._id = version or "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
         self._run: Run | None = None
-        self._ends: Callable[[], None] | None = None
+        self._opened_at = 0
 
     @property
     def version(self) -> str:
@@ -83,6 +85,9 @@ class WandbLogger(ClientLogger):
         if self._run is None:
             import wandb
 
+            if int(time.time()) == self._opened_at:
+                time.sleep(1 - time.time() % 1)  # W&B names an offline run's directory by id and second, and would write over it
+            self._opened_at = int(time.time())
             arguments = {"resume": "allow", "reinit": "create_new", **self._options}
             try:
                 self._run = wandb.init(
@@ -93,7 +98,7 @@ class WandbLogger(ClientLogger):
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             # A script of many Trainers would otherwise have as many runs open at its end.
-            self._ends = weakref.finalize(self, _finish, self._run)
+            weakref.finalize(self, _finish, self._run)
         return self._run
 
     def _write(self, records: Sequence[Record]) -> None:
