@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import shutil
 import socket
 import struct
@@ -192,7 +191,7 @@ def test_a_client_that_is_not_installed_is_named_with_its_extra(name, module, mo
     with pytest.raises(ModuleNotFoundError) as error:
         Trainer(logger=name, accelerator="cpu")
     assert str(error.value) == (
-        f"logger {name!r} needs {module}, which is not installed; run: pip install \"leyden-loggers[{name}]\", "
+        f'logger {name!r} needs {module}, which is not installed; run: pip install "leyden-loggers[{name}]", '
         f"or choose logger='jsonl'"
     )
 
@@ -238,7 +237,9 @@ def test_wrong_options_are_refused_when_the_trainer_is_built(choice, kind, messa
 def test_an_option_that_wandb_does_not_have_is_refused_with_the_nearest():
     with pytest.raises(TypeError) as error:
         WandbLogger(tag=["a"])
-    assert str(error.value).startswith("logger 'wandb' has no option 'tag'; did you mean 'tags'? Its options: 'project', 'name', ")
+    assert str(error.value).startswith(
+        "logger 'wandb' has no option 'tag'; did you mean 'tags'? Its options: 'project', 'name', "
+    )
 
 
 class Untouched(TinyModule):
@@ -248,9 +249,7 @@ class Untouched(TinyModule):
     validation_step = training_step
 
 
-@pytest.mark.parametrize(
-    "logger", [{"wandb": {"mode": "offline"}}, {"comet": COMET}, "mlflow"], ids=["wandb", "comet", "mlflow"]
-)
+@pytest.mark.parametrize("logger", [{"wandb": {"mode": "offline"}}, {"comet": COMET}, "mlflow"], ids=["wandb", "comet", "mlflow"])
 def test_a_directory_that_cannot_be_written_to_is_refused_before_the_first_step(logger, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(FileExistsError) as error:
@@ -292,9 +291,7 @@ def test_a_server_of_wandb_that_is_not_there_is_an_error_before_the_first_step(n
     with pytest.raises(ConnectionError) as error:
         quiet(tmp_path, logger={"wandb": {"mode": "online", "settings": settings}}).fit(Untouched())
     assert str(error.value).startswith("logger 'wandb' cannot open a run: ")
-    assert str(error.value).endswith(
-        "; pass mode='offline' and send it later with: wandb sync, or choose logger='jsonl'"
-    )
+    assert str(error.value).endswith("; pass mode='offline' and send it later with: wandb sync, or choose logger='jsonl'")
 
 
 def test_comet_without_a_key_is_an_error_before_the_first_step(tmp_path, monkeypatch):
@@ -426,4 +423,4 @@ def test_on_another_rank_a_logger_takes_every_call_and_opens_no_run(kind, tmp_pa
     logger.after_save_checkpoint("a.ckpt")
     logger.save()
     logger.finalize("success")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

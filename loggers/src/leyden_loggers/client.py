@@ -73,7 +73,7 @@ class ClientLogger(RecordLogger):
             if find_spec(module) is None:
                 raise ModuleNotFoundError(
                     f"logger {self.registered!r} needs {module}, which is not installed; run: "
-                    f'pip install "leyden-loggers[{self.registered}]", or choose logger=\'jsonl\'',
+                    f"pip install \"leyden-loggers[{self.registered}]\", or choose logger='jsonl'",
                     name=module,
                 )
         self._project = project

@@ -94,7 +94,7 @@ class MLflowLogger(ClientLogger):
         import mlflow
 
         uri = self.tracking_uri
-        if uri is None and mlflow.is_tracking_uri_set():
+        if uri is None and mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]  # MLflow does not type it
             uri = mlflow.get_tracking_uri()
         artifacts = None
         if uri is None:

@@ -110,7 +110,7 @@ class TensorBoardLogger(LocalLogger):
         self._write_waiting()
         return self._opened_writer()
 
-    def _opened_writer(self) -> SummaryWriter:
+    def _opened_writer(self) -> Any:
         directory, opened = self.run_directory.open()
         place = directory / (self.sub_dir or "")
         if self._writer is not None and (self._opened != opened or self._writer.file_writer is None):
@@ -254,4 +254,3 @@ def _unknown_option(option: str) -> str:
     known = [*own, *WRITER_OPTIONS]
     hint = did_you_mean(option, known)
     return f"logger 'tensorboard' has no option {option!r}{hint + ' Its' if hint else '; its'} options: {listed(known)}"
-

@@ -10,13 +10,11 @@ import weakref
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from leyden_loggers.client import ClientLogger, plain_params
 from leyden_loggers.records import Record
-
-if TYPE_CHECKING:
-    from wandb import Run
 
 _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
 MODES = ("online", "offline", "disabled", "shared")
@@ -73,7 +71,7 @@ class WandbLogger(ClientLogger):
         self.mode = mode
         # W&B's own look; chosen here, so that it is known before the run is opened, and with no seeded random number.
         self._id = version or "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-        self._run: Run | None = None
+        self._run: Any = None
         self._opened_at = 0
 
     @property
@@ -81,17 +79,17 @@ class WandbLogger(ClientLogger):
         """The run's id."""
         return self._id
 
-    def _opened(self) -> Run:
+    def _opened(self) -> Any:
         if self._run is None:
             import wandb
 
             if int(time.time()) == self._opened_at:
                 time.sleep(1 - time.time() % 1)  # W&B names an offline run's directory by id and second, and would write over it
             self._opened_at = int(time.time())
-            arguments = {"resume": "allow", "reinit": "create_new", **self._options}
+            arguments: dict[str, Any] = {"mode": self.mode, "resume": "allow", "reinit": "create_new", **self._options}
             try:
                 self._run = wandb.init(
-                    project=self.project, name=self._name, id=self._id, dir=self._writable_save_dir(), mode=self.mode, **arguments
+                    project=self.project, name=self._name, id=self._id, dir=self._writable_save_dir(), **arguments
                 )
             except wandb.errors.Error as error:
                 raise self._refused(error, "pass mode='offline' and send it later with: wandb sync") from error
@@ -103,9 +101,9 @@ class WandbLogger(ClientLogger):
 
     def _write(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._in_open_run(lambda run, values={**record.values, STEP: record.step}: run.log(values))
+            self._in_open_run(partial(_log, values={**record.values, STEP: record.step}))
 
-    def _in_open_run(self, call: Callable[[Run], Any]) -> None:
+    def _in_open_run(self, call: Callable[[Any], Any]) -> None:
         """Opens the run again if somebody has finished it; the client cannot be asked whether that is so."""
         import wandb
 
@@ -131,6 +129,10 @@ class WandbLogger(ClientLogger):
             run.finish(exit_code=1)
 
 
-def _finish(run: Run) -> None:
+def _log(run: Any, values: Mapping[str, Any]) -> None:
+    run.log(values)
+
+
+def _finish(run: Any) -> None:
     with suppress(Exception):  # the user may have finished it
         run.finish()
