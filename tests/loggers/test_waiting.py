@@ -49,9 +49,9 @@ def test_a_record_is_written_at_once_unless_the_last_write_was_within_a_second(c
     assert logger.writes[-1] == [49, 50]
 
 
-def test_save_finalize_and_a_checkpoint_write_what_waits(clock):
+def test_save_and_finalize_write_what_waits(clock):
     logger = Counted()
-    for step, write in enumerate([lambda: None, logger.save, lambda: logger.after_save_checkpoint("a.ckpt")]):
+    for step, write in enumerate([lambda: None, logger.save, lambda: logger.finalize("success")]):
         logger.log_metrics({"loss": 1.0}, step)
         write()
     assert logger.writes == [[0], [1], [2]]

@@ -26,11 +26,14 @@ class AppendedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.count = 0
+        """How many records it has."""
         self._exists = False
         if path.exists():
             with refusing(path):
                 self._drop_unfinished_line()
                 self._exists = self._continue()
+                self.count = sum(1 for _ in self._lines()) if self._exists else 0
 
     def append(self, rows: Sequence[Row]) -> None:
         """Writes ``rows`` at the end.
@@ -44,20 +47,29 @@ class AppendedFile:
                 f"{str(self.path)!r} was deleted while the run wrote to it; it was made again and has only what is logged "
                 f"from now on",
             )
-            self._exists = False
+            self._exists, self.count = False, 0
         with refusing(self.path):
             self._prepare(rows)
             self._exists = True
             self._add(b"".join(self._line(row) for row in rows))
+            self.count += len(rows)
 
     def cut(self, step: int) -> int:
         """Takes out the records whose ``step`` is ``step`` or more; returns how many there were."""
         with refusing(self.path):
-            lines = list(self._lines())
-            kept = [line for line in lines if (found := self._step(line)) is None or found < step]
-            if len(kept) < len(lines):
-                write_atomically(self.path, self._head() + b"".join(kept))
-        return len(lines) - len(kept)
+            return self._keep([line for line in self._lines() if (found := self._step(line)) is None or found < step])
+
+    def cut_after(self, count: int) -> int:
+        """Takes out all records but the first ``count``; returns how many there were."""
+        with refusing(self.path):
+            return self._keep(list(self._lines())[:count])
+
+    def _keep(self, lines: list[bytes]) -> int:
+        cut = self.count - len(lines)
+        if cut:
+            write_atomically(self.path, self._head() + b"".join(lines))
+            self.count = len(lines)
+        return cut
 
     # ---- what subclasses say ----
 

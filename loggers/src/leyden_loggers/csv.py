@@ -13,5 +13,6 @@ class CSVLogger(FileLogger):
     ``experiment`` is the :class:`MetricsFile`. For arguments and errors see :class:`FileLogger`.
     """
 
+    position_key = "csv"
     file_name = "metrics.csv"
     file_class = MetricsFile

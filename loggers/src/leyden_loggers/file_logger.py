@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from leyden.messages import announce, shown
@@ -82,14 +82,22 @@ class FileLogger(LocalLogger):
         self.save()
         self._file = None
 
-    def rewind(self, step: int) -> None:
-        """Takes out the records from ``step`` on, in memory and in the file, and says how many."""
-        self._waiting = [record for record in self._waiting if record.step < step]
+    def _position(self) -> dict[str, Any] | None:
+        # Some records of the next steps may bear the number of the last step before the checkpoint.
+        directory = self.run_directory.existing
+        return None if directory is None else {"directory": directory.name, "records": self._opened_file().count}
+
+    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
+        """Takes out the records that came after the checkpoint, and says how many.
+
+        These are the ones behind its ``position`` if it was saved in this directory, else those from ``step`` on.
+        """
         directory = self.run_directory.existing
         if directory is None or not (directory / self.file_name).exists():
             return
         self._file = None
-        path = directory / self.file_name
-        cut = self.file_class(path).cut(step)
+        file = self.file_class(directory / self.file_name)
+        known = position is not None and position.get("directory") == directory.name
+        cut = file.cut_after(int(position["records"])) if known and position is not None else file.cut(step)
         if cut:
-            announce(f"{cut} row(s) from step {step} on were taken out of {str(path)!r}: the run continues there")
+            announce(f"{cut} row(s) from step {step} on were taken out of {str(file.path)!r}: the run continues there")

@@ -18,6 +18,7 @@ class JSONLinesLogger(FileLogger):
     ``experiment`` is the :class:`JSONLinesFile`. For arguments and errors see :class:`FileLogger`.
     """
 
+    position_key = "jsonl"
     file_name = "metrics.jsonl"
     file_class = JSONLinesFile
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class RecordLogger(Logger):
     """Turns what it is handed into :class:`Record` objects; subclasses write these.
 
     A record that comes within :attr:`seconds_between_writes` of the last write waits for the next one. What waits is written
-    at the end of an epoch, after a checkpoint, on :meth:`save` and ``finalize``, and when somebody asks for ``experiment``:
+    at the end of an epoch, before a checkpoint, on :meth:`save` and ``finalize``, and when somebody asks for ``experiment``:
     a killed process loses the records of that time at most, and none that a checkpoint is ahead of.
 
     Args:
@@ -54,6 +53,9 @@ class RecordLogger(Logger):
 
     seconds_between_writes: ClassVar[float] = 1.0
 
+    position_key: ClassVar[str] = ""
+    """Under which the checkpoint's ``leyden`` keeps where the records of such a logger end."""
+
     def __init__(self, prefix: str = "") -> None:
         if not isinstance(prefix, str):
             raise TypeError(f"{type(self).__name__}(prefix={prefix!r}): expected a str, got {shown(prefix)}")
@@ -62,13 +64,7 @@ class RecordLogger(Logger):
         self._resumes = False
         self._waiting: list[Record] = []
         self._last_write = float("-inf")
-        self._lock = threading.RLock()  # a checkpoint that is saved in the background is reported from there
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock())
+        self._saved_position: Mapping[str, Any] | None = None
 
     def connect(self, trainer: Trainer) -> None:
         """Takes the place to write to from ``trainer``; opens and creates nothing."""
@@ -86,8 +82,17 @@ class RecordLogger(Logger):
     def _open(self) -> None:
         """Opens what records are written to, so that it is known before the first step that it can be."""
 
-    def rewind(self, step: int) -> None:
-        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued."""
+    def _position(self) -> dict[str, Any] | None:
+        """Where the run's records end, for :meth:`rewind` of a run that goes on from a checkpoint of now."""
+        return None
+
+    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
+        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued.
+
+        Args:
+            step: the index of the first step that is going to be done again.
+            position: what the checkpoint has of such a logger, if anything.
+        """
 
     # ---- records ----
 
@@ -114,24 +119,22 @@ class RecordLogger(Logger):
             return
         values, step = self.record(metrics, step)
         progress = self._trainer.progress if self._trainer is not None else None
-        with self._lock:
-            self._waiting.append(
-                Record(step, values, time.time(), progress.batch, progress.samples or None)
-                if progress
-                else Record(step, values, time.time())
-            )
-            if self._due():
-                self._write_waiting()
+        self._waiting.append(
+            Record(step, values, time.time(), progress.batch, progress.samples or None)
+            if progress
+            else Record(step, values, time.time())
+        )
+        if self._due():
+            self._write_waiting()
 
     def _due(self) -> bool:
         return time.monotonic() - self._last_write >= self.seconds_between_writes
 
     def _write_waiting(self) -> None:
-        with self._lock:
-            if self._waiting:
-                self._last_write = time.monotonic()
-                self._write(self._waiting)
-                self._waiting = []
+        if self._waiting:
+            self._last_write = time.monotonic()
+            self._write(self._waiting)
+            self._waiting = []
 
     def save(self) -> None:
         """Writes the records that still wait.
@@ -140,10 +143,6 @@ class RecordLogger(Logger):
             OSError: they cannot be written, and are kept for the next attempt.
         """
         self._write_waiting()
-
-    def after_save_checkpoint(self, path: str) -> None:
-        """Writes the records that still wait: a run that goes on from this checkpoint does not log them again."""
-        self.save()
 
     def finalize(self, status: str) -> None:
         """Writes the records that still wait."""
@@ -156,20 +155,28 @@ class RecordLogger(Logger):
 
     @hookimpl(specname="setup")
     def _note_start(self) -> None:
-        self._resumes = False
+        self._resumes, self._saved_position = False, None
+
+    @hookimpl(specname="on_save_checkpoint")
+    def _note_position(self, checkpoint: dict[str, Any]) -> None:
+        """Writes what waits, for a run that goes on from this checkpoint does not log it again, and keeps where that ends."""
+        if self._writes:
+            self._write_waiting()
+            position = self._position()
+            if position is not None:
+                checkpoint.setdefault("leyden", {})[self.position_key] = position
 
     @hookimpl(specname="on_load_checkpoint")
-    def _note_checkpoint(self) -> None:
-        self._resumes = True
+    def _note_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._resumes, self._saved_position = True, checkpoint.get("leyden", {}).get(self.position_key)
 
     @hookimpl(specname="on_train_start")
     def _rewind_to_checkpoint(self, trainer: Trainer) -> None:
         if not self._writes:
             return
         if self._resumes:
-            with self._lock:
-                self._waiting = [record for record in self._waiting if record.step < trainer.global_step]
-                self.rewind(trainer.global_step)
+            self._write_waiting()
+            self.rewind(trainer.global_step, self._saved_position)
         self._open()
 
     @hookimpl(specname="on_train_epoch_start")
