@@ -48,15 +48,6 @@ def no_calls_home():
         wandb.teardown()
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    """An empty store of MLflow's, whose tables take seconds to make."""
-    logger = MLflowLogger(save_dir=tmp_path_factory.mktemp("mlflow"))
-    logger.log_hyperparams({})
-    logger.experiment.delete_run(logger.version)
-    return Path(logger.save_dir, "mlflow.db")
-
-
 def quiet(root, **arguments):
     return Trainer(**{
         "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False,
