@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "loggers.md"
-BLOCKS = dict(
-    (re.search(r"^## (.*)$", section, flags=re.MULTILINE)[1] if section.startswith("## ") else "", block)
+BLOCKS = {
+    re.search(r"^## (.*)$", section, flags=re.MULTILINE)[1] if section.startswith("## ") else "": block
     for section in re.split(r"^(?=## )", PAGE.read_text(), flags=re.MULTILINE)
     for block in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-)
+}
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's store and SQLAlchemy 2.1

@@ -33,7 +33,8 @@ class TensorBoardLogger(LocalLogger):
     """``"tensorboard"``: events that ``tensorboard --logdir <save_dir>/<name>`` shows, and ``hparams.yaml``.
 
     Values are stored in 32 bits, as TensorBoard does; NaN and infinities are kept. TensorBoard's own client writes behind the
-    training loop: a killed process loses what waits in its queue, ten events by default.
+    training loop: a killed process loses what waits in its queue, ten events by default, beside what came within a second of
+    the last write (see :class:`~leyden_loggers.records.RecordLogger`).
 
     Args:
         save_dir: see :class:`LocalLogger`, as for ``name``, ``version`` and ``prefix``.

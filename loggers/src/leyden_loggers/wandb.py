@@ -82,6 +82,7 @@ class WandbLogger(ClientLogger):
     def _opened(self) -> Any:
         if self._run is None:
             import wandb
+            from wandb.errors import Error
 
             if int(time.time()) == self._opened_at:
                 time.sleep(1 - time.time() % 1)  # W&B names an offline run's directory by id and second, and would write over it
@@ -91,7 +92,7 @@ class WandbLogger(ClientLogger):
                 self._run = wandb.init(
                     project=self.project, name=self._name, id=self._id, dir=self._writable_save_dir(), **arguments
                 )
-            except wandb.errors.Error as error:
+            except Error as error:
                 raise self._refused(error, "pass mode='offline' and send it later with: wandb sync") from error
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
@@ -105,11 +106,11 @@ class WandbLogger(ClientLogger):
 
     def _in_open_run(self, call: Callable[[Any], Any]) -> None:
         """Opens the run again if somebody has finished it; the client cannot be asked whether that is so."""
-        import wandb
+        from wandb.errors import UsageError
 
         try:
             call(self._opened())
-        except wandb.errors.UsageError:
+        except UsageError:
             self._run = None
             call(self._opened())
 
