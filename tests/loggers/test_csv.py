@@ -24,7 +24,7 @@ def rows(directory):
 
 
 def test_each_record_is_a_row_with_its_step(tmp_path):
-    logger = CSVLogger(tmp_path)
+    logger = CSVLogger(tmp_path, flush_every_n_records=1)
     logger.log_metrics({"loss": 0.1, "epoch": 0}, 49)
     logger.log_metrics({"loss": 0.25, "epoch": 1}, 99)
     assert rows(logger.log_dir) == [
@@ -59,7 +59,7 @@ def test_what_is_no_number_is_refused(value, shown, tmp_path):
 
 
 def test_keys_that_appear_later_become_columns_of_all_rows(tmp_path):
-    logger = CSVLogger(tmp_path)
+    logger = CSVLogger(tmp_path, flush_every_n_records=1)
     logger.log_metrics({"train": 1.0}, 0)
     logger.log_metrics({"val": 2.0, "acc, top 1": 3.0}, 1)
     logger.log_metrics({"train": 4.0}, 2)
@@ -74,7 +74,7 @@ def test_keys_that_appear_later_become_columns_of_all_rows(tmp_path):
 
 
 def test_known_keys_are_appended_without_reading_or_copying_the_file(tmp_path):
-    logger = CSVLogger(tmp_path)
+    logger = CSVLogger(tmp_path, flush_every_n_records=1)
     logger.log_metrics({"loss": 1.0}, 0)
     path = Path(logger.log_dir, "metrics.csv")
     before = path.stat().st_ino
@@ -173,7 +173,7 @@ def test_a_table_of_other_making_gains_columns(tmp_path):
 
 
 def test_a_run_directory_deleted_while_training_is_made_again(tmp_path):
-    logger = CSVLogger(tmp_path)
+    logger = CSVLogger(tmp_path, flush_every_n_records=1)
     logger.log_metrics({"loss": 1.0}, 0)
     shutil.rmtree(tmp_path / "leyden_logs")
     with pytest.warns(LeydenWarning, match="was deleted while the run wrote to it; it was made again"):
@@ -183,7 +183,7 @@ def test_a_run_directory_deleted_while_training_is_made_again(tmp_path):
 
 
 def test_a_file_deleted_while_training_is_made_again(tmp_path):
-    logger = CSVLogger(tmp_path)
+    logger = CSVLogger(tmp_path, flush_every_n_records=1)
     logger.log_metrics({"loss": 1.0}, 0)
     path = Path(logger.log_dir, "metrics.csv")
     path.unlink()
@@ -200,7 +200,7 @@ import resource, signal, sys
 from leyden_loggers import CSVLogger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-logger = CSVLogger(sys.argv[1], version=0)
+logger = CSVLogger(sys.argv[1], version=0, flush_every_n_records=1)
 logger.log_metrics({"loss": 1.0}, 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
 try:
@@ -230,7 +230,7 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_no_part_and_is_written_when_
 
 
 def test_rows_from_a_step_on_can_be_taken_out(tmp_path, capsys):
-    logger = CSVLogger(tmp_path, version=0)
+    logger = CSVLogger(tmp_path, version=0, flush_every_n_records=1)
     for step in (0, 1, 2, 3):
         logger.log_metrics({"loss": float(step)}, step)
     logger.rewind(2)

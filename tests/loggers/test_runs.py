@@ -199,6 +199,8 @@ def test_a_run_directory_deleted_while_training_is_made_again(tmp_path):
         shutil.rmtree(tmp_path / "leyden_logs")
 
     run = trainer(tmp_path, logger=["csv", "tensorboard"], callbacks=[At(2, delete)])
+    for logger in run.loggers:
+        logger.seconds_between_writes = 0.0
     with pytest.warns(LeydenWarning) as warned:
         run.fit(TinyModule(lr=0.5))
     assert [str(warning.message) for warning in warned] == [
@@ -239,14 +241,16 @@ Trainer(logger=["csv", "tensorboard"], callbacks=[Kill()], log_every_n_steps=1, 
 """
 
 
-def test_a_killed_run_leaves_every_row_that_was_logged(tmp_path):
+def test_a_killed_run_leaves_every_row_but_those_of_the_last_second(tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)])
     assert done.returncode == -signal.SIGKILL
     directory = tmp_path / "leyden_logs/version_0"
-    assert [int(row["step"]) for row in rows(directory) if row["train_loss"]] == list(range(57))
+    found = [int(row["step"]) for row in rows(directory) if row["train_loss"]]
+    assert found == list(range(len(found)))
+    assert len(found) >= 56  # the epoch that ended last; of the running one what came within a second may wait
     steps = [step for step, _ in scalars(directory)["train_loss"]]
     assert steps == list(range(len(steps)))
-    assert len(steps) >= 57 - 12  # ten wait in the client's queue, two are in its hands
+    assert len(steps) >= 56 - 12  # ten wait in the client's queue, two are in its hands
 
 
 # ---- continuing ----

@@ -11,6 +11,7 @@ from typing import Any
 
 from leyden.intervals import Interval, parse_interval
 from leyden.messages import did_you_mean, listed, shown
+from leyden.quarantine import is_policy
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ TABLE: dict[str, Argument] = {
     ),
     "grace_s": Argument("a number >= 0 (seconds)", (int, float), lambda v: v >= 0),
     "auto_resume": _SWITCH,
+    "on_plugin_error": Argument(
+        "'raise', 'quarantine', or a dict of these such as {'logger': 'quarantine', 'callback': 'raise'}", (str, dict), is_policy
+    ),
     "on_interrupt": Argument("'raise' or 'return'", (str,), lambda v: v in ("raise", "return")),
 }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, cast
 
 import pluggy
 
@@ -77,6 +77,13 @@ class _Manager(pluggy.PluginManager):
         return plugin.options.get(name) if isinstance(plugin, _Registered) else super().parse_hookimpl_opts(plugin, name)
 
 
+Guard: TypeAlias = Callable[[Participant, str, Hook], Hook]
+
+
+def _unguarded(participant: Participant, hook: str, function: Hook) -> Hook:
+    return function
+
+
 class Bus:
     """The hooks of one run: who answers them, in which order."""
 
@@ -87,6 +94,8 @@ class Bus:
         """pluggy's callers, with the specifications' types: ``bus.hook.on_fit_start(trainer=..., module=...)``."""
         self.calls = Calls()
         self._profiler = profiler or Profiler()
+        self.guard: Guard = _unguarded
+        """Asked at registration for the function to call in place of each implementation."""
         self._participants: list[Participant] = []
         self._implementations: dict[int, list[Implementation]] = {}
         self._limits: dict[int, list[Limit]] = {}
@@ -149,6 +158,7 @@ class Bus:
             return
         for implementation in found:
             if not implementation.is_wrapper:
+                implementation.call = self.guard(participant, implementation.hook, implementation.call)
                 action = f"[{participant.role.capitalize()}]{participant.name}.{implementation.hook}"
                 implementation.call = self._profiler.wrap(implementation.call, action)
 

@@ -17,7 +17,7 @@ from leyden.messages import table
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
-from leyden.plugins import installed, load_all
+from leyden.plugins import brought_by, load_all
 from leyden.seeding import isolated_random_state
 
 if TYPE_CHECKING:
@@ -32,12 +32,10 @@ def explain(trainer: Trainer, model: Module | None = None) -> str:
         trainer: any Trainer.
         model: adds the dtypes of a module's parameters and buffers; that of the last run if not given.
     """
-    owners = {plugin.value.split(":")[0]: plugin.distribution for plugin in installed()}
 
     def owner(part: object) -> str:
-        module = type(part).__module__
-        package = module.split(".")[0]
-        return owners.get(module) or next((owners[m] for m in owners if m.split(".")[0] == package), package)
+        found = brought_by(part)
+        return found.distribution if found else type(part).__module__.split(".")[0]
 
     parts: list[tuple[str, Any]] = [
         ("accelerator", trainer.accelerator),

@@ -21,6 +21,8 @@ IDS: dict[str, str] = {
     "LY016": "The newest checkpoint is damaged, and an older one is gone on from.",
     "LY017": "What auto_resume goes on from.",
     "LY018": "A checkpoint file is whole, but another one than was saved under its name.",
+    "LY019": "A logger or a callback failed, and the run goes on without it.",
+    "LY020": "Which loggers and callbacks a run was without at its end.",
     "LY030": "The workers of a loader each give the same samples.",
     "LY031": "A loader cannot start in the middle of an epoch, so that batches are read and passed over.",
     "LY032": "A metric that is logged is no attribute of the module, so that its state is not in checkpoints.",

@@ -260,6 +260,14 @@ def load_all(base: type[C]) -> Iterable[tuple[Plugin, Any]]:
             warn("LY011", f"{error}; it is left out", PluginWarning)
 
 
+def brought_by(part: object) -> Plugin | None:
+    """A plug-in of the installed distribution that an object or a module comes from; None if none offers any of its package."""
+    module: str = part.__name__ if inspect.ismodule(part) else type(part).__module__
+    package = module.split(".")[0]
+    others = [plugin for plugin in installed() if plugin.value.split(":")[0].split(".")[0] == package]
+    return next((plugin for plugin in others if plugin.value.split(":")[0] == module), others[0] if others else None)
+
+
 def hook_plugins() -> list[tuple[Plugin, Any]]:
     """The objects to put on the bus of every run: those of the entry-point group ``leyden``.
 

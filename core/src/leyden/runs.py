@@ -223,7 +223,7 @@ def _introduce_to_loggers(trainer: Trainer, module: Module) -> None:
         for owner in (trainer.datamodule, module):
             if owner is not None and owner._log_hyperparams:
                 params.update(owner.hparams_initial)
-    for logger in trainer.loggers:
+    for logger in trainer.quarantine.active(trainer.loggers):
         if trainer.enable_autolog_hparams:
             logger.log_hyperparams(params)
         logger.log_graph(module)

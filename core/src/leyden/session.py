@@ -19,9 +19,11 @@ from leyden.interrupts import Terminated
 from leyden.messages import add_note, new_run, warn
 from leyden.metrics.store import Metrics
 from leyden.module import Module
+from leyden.quarantine import explain_plugin
 from leyden.selection import choose_callbacks
 
 if TYPE_CHECKING:
+    from leyden.logger import Logger
     from leyden.trainer import Trainer
 
 
@@ -41,6 +43,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
             error = raised
             explain_worker(raised)
             inference_tensors.explain(raised, module)
+            explain_plugin(raised, trainer)
             trainer.error = raised
             trainer.bus.guarded("on_exception", trainer, module, raised, errors=raised)
             raise
@@ -54,6 +57,8 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
 def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule | None) -> None:
     trainer.reset()
     new_run(trainer.strategy.rank)
+    if stage == "fit":
+        trainer.quarantine.failures.clear()
     trainer.stage, trainer.running, trainer.accepts_logs = stage, True, not trainer.barebones
     trainer.module, trainer.datamodule = module, datamodule
     module.trainer = trainer
@@ -138,9 +143,18 @@ def _end(trainer: Trainer, stage: str, module: Module, error: BaseException | No
     failed = trainer.bus.guarded("teardown", trainer, module, stage, errors=failed)
     status = "success" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "failed"
     for logger in trainer.loggers if trainer.is_global_zero else []:
-        failed = _note(failed, f"{type(logger).__name__}.finalize", logger.finalize, status)
+        failed = _note(failed, f"{type(logger).__name__}.finalize", _finalize, trainer, logger, status, error)
+    trainer.quarantine.report()
     _leave(trainer, module)
     return failed
+
+
+def _finalize(trainer: Trainer, logger: Logger, status: str, error: BaseException | None) -> None:
+    if error is not None and not trainer.quarantine.holds(logger):
+        logger.finalize(status)  # what it raises is a note of the error
+        return
+    with trainer.quarantine.guard(logger, "finalize"):
+        logger.finalize(status)
 
 
 def _note(error: BaseException | None, what: str, function: Callable[..., Any], *args: Any) -> BaseException | None:

@@ -35,6 +35,7 @@ from leyden.plugins import catalog, hook_plugins, resolve
 from leyden.precision import Precision
 from leyden.profiler import Profiler
 from leyden.progress import Progress
+from leyden.quarantine import Quarantine
 from leyden.returned import returned
 from leyden.run_state import RunState
 from leyden.selection import (
@@ -111,6 +112,7 @@ class Trainer(Settings, RunState):
         loader_key_template: str = "{name}/{loader}",
         on_interrupt: str | None = None,
         nan_policy: str | None = None,
+        on_plugin_error: str | Mapping[str, str] | None = None,
         grace_s: float | None = None,
         auto_resume: bool = False,
         **unknown: Any,
@@ -180,6 +182,10 @@ class Trainer(Settings, RunState):
                 ends with what was saved before. None waits for the batch.
             auto_resume: whether ``fit`` without a ``ckpt_path`` goes on from the newest whole checkpoint of the last run, in the
                 ``dirpath`` of a checkpoint callback or below ``default_root_dir``.
+            on_plugin_error: what becomes of a run when a logger or a callback fails after the first step: ``"raise"`` ends it,
+                ``"quarantine"`` says so, goes on without the part that failed and lists it at the end (``trainer.quarantine``);
+                or a dict of these by ``"logger"`` and ``"callback"``. None is
+                ``{"logger": "quarantine", "callback": "raise"}``. What fails before the first step ends the run.
             unknown: offered to plug-ins; what none of them knows is an error.
 
         Raises:
@@ -204,6 +210,9 @@ class Trainer(Settings, RunState):
         arguments.fill_defaults(given, Trainer.__init__)
         arguments.check(given)
         Settings.__init__(self, given)
+        self.quarantine = Quarantine(self, given["on_plugin_error"])
+        """The loggers and callbacks that the run goes on without, because they failed."""
+        self.bus.guard = self.quarantine.wrap
 
         if isinstance(given["precision"], int) and not isinstance(given["precision"], bool):
             given["precision"] = str(given["precision"])
@@ -277,6 +286,7 @@ class Trainer(Settings, RunState):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, fit_loop=None, train_step=None, train_loader=None)
         self.bus = Bus()
+        self.bus.guard = self.quarantine.wrap
         self._register_extensions()
         self.bus.use_profiler(self.profiler)
         for observer in self.observers:
@@ -509,8 +519,9 @@ class Trainer(Settings, RunState):
         self.strategy.barrier()
 
     def _tell_loggers(self, path: str) -> None:
-        for logger in self.loggers:
-            logger.after_save_checkpoint(path)
+        for logger in self.quarantine.active(self.loggers):
+            with self.quarantine.guard(logger, "after_save_checkpoint"):
+                logger.after_save_checkpoint(path)
 
     def is_finite(self) -> bool:
         """Whether every parameter that is trained is finite; with several processes, all of them call it."""
@@ -786,8 +797,9 @@ class Trainer(Settings, RunState):
         if not self.is_global_zero:
             return
         record.setdefault("epoch", self.progress.epoch)
-        for logger in self.loggers:
-            logger.log_metrics(record, step)
+        for logger in self.quarantine.active(self.loggers):
+            with self.quarantine.guard(logger, "log_metrics"):
+                logger.log_metrics(record, step)
 
     # ---- a run ----
 

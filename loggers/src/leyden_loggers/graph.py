@@ -28,7 +28,8 @@ def draw(writer: SummaryWriter, module: Module, precision: Precision) -> None:
     example = module.example_input_array
     names = tuple(example) if isinstance(example, Mapping) else ()
     inputs = tuple(example.values()) if names else example if isinstance(example, tuple) else (example,)
-    drawing = _Drawing(module, names)
+    # The class's name is that of the box in which everything is drawn.
+    drawing = type(type(module).__name__, (_Drawing,), {})(module, names)
 
     def trace(*values: Any) -> None:
         cached = torch.is_autocast_cache_enabled()

@@ -51,6 +51,15 @@ def plain(value: Any) -> Any:
     return _described(value)
 
 
+def flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """What :func:`plain` gave for a mapping, with the keys of nested ones joined as in ``model/depth``; lists become strings."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, f"{above}{key}/")
+        else:
+            yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else str(value)
+
+
 def _described(value: Any) -> Any:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and callable(getattr(value, "item", None)):

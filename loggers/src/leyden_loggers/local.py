@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leyden import Logger, hookimpl
 from leyden.messages import shown
 
+from leyden_loggers.records import RecordLogger
 from leyden_loggers.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from leyden import Trainer
 
 
-class LocalLogger(Logger):
+class LocalLogger(RecordLogger):
     """Writes into ``<save_dir>/<name>/version_N``; subclasses say what.
 
     Loggers of one Trainer that have the same ``save_dir`` and ``name`` share one directory, unless a later one was given a
@@ -34,9 +34,6 @@ class LocalLogger(Logger):
         ValueError: ``save_dir`` is a URL, ``name`` or ``version`` leads out of ``save_dir``, or ``version`` is negative.
     """
 
-    group_separator = "/"
-    """What parts of a key are joined with by those who make keys for this logger."""
-
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,
@@ -44,17 +41,14 @@ class LocalLogger(Logger):
         version: int | str | None = None,
         prefix: str = "",
     ) -> None:
-        self._check(save_dir, name, version, prefix)
-        self.prefix = prefix
+        self._check(save_dir, name, version)
+        super().__init__(prefix)
         self._save_dir = None if save_dir is None else str(Path(save_dir).expanduser())
         self._name = name or ""
         self._wanted_version = version
         self._run_directory: RunDirectory | None = None
-        self._trainer: Trainer | None = None
-        self._resumes = False
-        self._saved_position: Mapping[str, Any] | None = None
 
-    def _check(self, save_dir: object, name: object, version: object, prefix: object) -> None:
+    def _check(self, save_dir: object, name: object, version: object) -> None:
         who = type(self).__name__
         if save_dir is not None and not isinstance(save_dir, str | os.PathLike):
             raise TypeError(f"{who}(save_dir={save_dir!r}): expected a path or None, got {shown(save_dir)}")
@@ -66,8 +60,6 @@ class LocalLogger(Logger):
             raise TypeError(f"{who}(version={version!r}): expected an int >= 0, a str or None, got {shown(version)}")
         if version == "" or (isinstance(version, int) and version < 0):
             raise ValueError(f"{who}(version={version!r}): expected an int >= 0, a str that is not empty, or None")
-        if not isinstance(prefix, str):
-            raise TypeError(f"{who}(prefix={prefix!r}): expected a str, got {shown(prefix)}")
         for argument, value in (("name", name), ("version", version)):
             if isinstance(value, str) and (Path(value).is_absolute() or ".." in Path(value).parts):
                 raise ValueError(
@@ -76,7 +68,7 @@ class LocalLogger(Logger):
 
     def connect(self, trainer: Trainer) -> None:
         """Takes the place to write to from ``trainer``, or from a logger before this one; opens and creates nothing."""
-        self._trainer = trainer
+        super().connect(trainer)
         if self._run_directory is not None:
             return  # logged before, alone or for another Trainer: it continues where it was
         mine = Path(self.root_dir).resolve()
@@ -131,9 +123,8 @@ class LocalLogger(Logger):
             return None
         return str(self.run_directory.path)
 
-    @property
-    def _writes(self) -> bool:
-        return self._trainer is None or self._trainer.is_global_zero
+    def _open(self) -> None:
+        self.run_directory.open()
 
     # ---- what ----
 
@@ -150,56 +141,3 @@ class LocalLogger(Logger):
         if not self._writes:
             return
         self.run_directory.log_hyperparams(vars(params) if isinstance(params, Namespace) else params)
-
-    def record(self, metrics: Mapping[str, Any], step: int) -> tuple[dict[str, int | float], int]:
-        """``metrics`` as plain numbers under their prefixed keys, and their step; NaN and infinities are kept.
-
-        A metric named ``step`` is the step, in place of the argument.
-
-        Raises:
-            TypeError: a value is not one number.
-        """
-        numbers = {key: _number(key, value) for key, value in metrics.items()}
-        step = int(numbers.pop("step", step))
-        return {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in numbers.items()}, step
-
-    def rewind(self, step: int, position: Mapping[str, Any] | None = None) -> None:
-        """Takes back records of this run from ``step`` on, because a checkpoint from before them is continued.
-
-        Args:
-            step: the index of the first step that is going to be done again.
-            position: what the checkpoint says of a table's rows, if anything.
-        """
-
-    # Only a fit that really continues from a checkpoint logs steps again, and is refused before it does if the checkpoint
-    # does not fit: so a checkpoint is noted when it is read, and acted on when training starts.
-
-    @hookimpl(specname="setup")
-    def _note_start(self) -> None:
-        self._resumes, self._saved_position = False, None
-
-    @hookimpl(specname="on_load_checkpoint")
-    def _note_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._resumes, self._saved_position = True, checkpoint.get("leyden", {}).get("csv")
-
-    @hookimpl(specname="on_train_start")
-    def _rewind_to_checkpoint(self, trainer: Trainer) -> None:
-        if self._resumes and self._writes:
-            self.rewind(trainer.global_step, self._saved_position)
-
-
-def _number(key: str, value: Any) -> int | float:
-    if isinstance(value, int | float):
-        return float(value) if isinstance(value, float) else int(value)  # numpy's float64 is a float, with another repr
-    if callable(getattr(value, "item", None)) and getattr(value, "size", None) is not None:
-        size = value.size if isinstance(value.size, int) else value.numel()
-        if size == 1:
-            return _number(key, value.item())
-    raise TypeError(f"log_metrics({{{key!r}: ...}}): expected a number or a tensor of one element, got {shown(value)}")
-
-
-class NoExperiment:
-    """Takes any call and does nothing: what ``experiment`` is on ranks other than 0."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: None

@@ -7,4 +7,6 @@ IDS: dict[str, str] = {
     "LYL02": "The file of a run's values ended in the middle of a row, which was taken out.",
     "LYL03": "A run's directory was deleted while the run wrote to it, and was made again.",
     "LYL04": "No graph is drawn, for the module has no example input.",
+    "LYL05": "A key has characters that MLflow does not take, and is logged under another one.",
+    "LYL06": "A hyperparameter has changed, and MLflow keeps the first value of a run.",
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +16,9 @@ from leyden import Precision
 from leyden.messages import add_note, did_you_mean, listed, shown, warn
 
 from leyden_loggers.graph import draw
-from leyden_loggers.hparams_file import plain
-from leyden_loggers.local import LocalLogger, NoExperiment
+from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.local import LocalLogger
+from leyden_loggers.records import NoExperiment, Record
 from leyden_loggers.run_directory import refusing
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ class TensorBoardLogger(LocalLogger):
     """``"tensorboard"``: events that ``tensorboard --logdir <save_dir>/<name>`` shows, and ``hparams.yaml``.
 
     Values are stored in 32 bits, as TensorBoard does; NaN and infinities are kept. TensorBoard's own client writes behind the
-    training loop: a killed process loses what waits in its queue, ten events by default.
+    training loop: a killed process loses what waits in its queue, ten events by default, beside what came within a second of
+    the last write (see :class:`~leyden_loggers.records.RecordLogger`).
 
     Args:
         save_dir: see :class:`LocalLogger`, as for ``name``, ``version`` and ``prefix``.
@@ -105,6 +108,10 @@ class TensorBoardLogger(LocalLogger):
         """
         if not self._writes:
             return NoExperiment()
+        self._write_waiting()
+        return self._opened_writer()
+
+    def _opened_writer(self) -> Any:
         directory, opened = self.run_directory.open()
         place = directory / (self.sub_dir or "")
         if self._writer is not None and (self._opened != opened or self._writer.file_writer is None):
@@ -132,28 +139,23 @@ class TensorBoardLogger(LocalLogger):
 
     # ---- records ----
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Takes one record, as :meth:`leyden.Logger.log_metrics` does; a metric named ``step`` stands in for ``step``.
-
-        Raises:
-            TypeError: a value is not one number.
-            OSError: the directory cannot be written to; the message has its path.
-        """
-        if not self._writes:
-            return
+    def _write(self, records: Sequence[Record]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]  # made at run time
 
-        record, step = self.record(metrics, step)
-        if record:
-            # One event for the whole record: the client opens and closes its file for each event.
-            self._add(Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in record.items()]), step)
+        # One event a record: the client opens and closes its file for each event.
+        self._add(
+            (Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in record.values.items()]), record)
+            for record in records
+            if record.values
+        )
 
-    def _add(self, summary: Any, step: int) -> None:
-        writer = self.experiment
+    def _add(self, summaries: Iterable[tuple[Any, Record]]) -> None:
+        writer = self._opened_writer()
         place = Path(writer.get_logdir())
         with refusing(place):
             try:
-                writer.file_writer.add_summary(summary, step)
+                for summary, record in summaries:
+                    writer.file_writer.add_summary(summary, record.step, record.time)
             except OSError:  # what went wrong in the client's thread, which has ended with it
                 self._abandon(writer, place)
                 raise
@@ -170,7 +172,7 @@ class TensorBoardLogger(LocalLogger):
             OSError: the directory cannot be written to; the message has its path.
         """
         super().log_hyperparams(params)
-        flat = dict(_flattened(plain(params)))
+        flat = dict(flattened(plain(params)))
         if not self._writes or (not flat and not metrics):
             return
         if metrics is None and self._default_hp_metric:
@@ -184,8 +186,8 @@ class TensorBoardLogger(LocalLogger):
         from torch.utils.tensorboard.summary import hparams
 
         results, _ = self.record(metrics or {}, 0)
-        for summary in hparams(flat, results):  # type: ignore[no-untyped-call]  # torch does not type it
-            self._add(summary, 0)
+        record = Record(0, results, time.time())
+        self._add((summary, record) for summary in hparams(flat, results))  # type: ignore[no-untyped-call]  # torch does not type it
 
     # ---- the graph ----
 
@@ -221,8 +223,9 @@ class TensorBoardLogger(LocalLogger):
         Raises:
             OSError: it could not be written; the message has the path.
         """
+        self._write_waiting()
         if self._writer is not None:
-            writer = self.experiment
+            writer = self._opened_writer()
             with refusing(Path(writer.get_logdir())):
                 writer.flush()
 
@@ -252,11 +255,3 @@ def _unknown_option(option: str) -> str:
     known = [*own, *WRITER_OPTIONS]
     hint = did_you_mean(option, known)
     return f"logger 'tensorboard' has no option {option!r}{hint + ' Its' if hint else '; its'} options: {listed(known)}"
-
-
-def _flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flattened(value, f"{above}{key}/")
-        else:
-            yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else str(value)

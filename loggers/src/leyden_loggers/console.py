@@ -1,0 +1,86 @@
+"""Prints the numbers of a run."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, TextIO
+
+from leyden.messages import shown
+
+from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.records import NoExperiment, Record, RecordLogger
+
+STREAMS = ("stdout", "stderr")
+
+
+class ConsoleLogger(RecordLogger):
+    """``"console"``: one line a record on the terminal, and one for the hyperparameters.
+
+    A line is ``step 49  epoch 0  train_loss 0.6931``. It is written at once.
+
+    Args:
+        stream: ``"stdout"``, ``"stderr"`` or an open text file; the first two are looked up when a line is printed.
+        keys: patterns such as ``"val/*"`` of the keys to print, in place of all; records without any are left out.
+        digits: significant digits of a number.
+        prefix: put before each key.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: ``stream`` is another word, or ``digits`` is below 1.
+    """
+
+    seconds_between_writes: ClassVar[float] = 0.0
+
+    def __init__(
+        self, stream: str | TextIO = "stdout", keys: Sequence[str] | None = None, digits: int = 4, prefix: str = ""
+    ) -> None:
+        super().__init__(prefix)
+        if isinstance(stream, str) and stream not in STREAMS:
+            raise ValueError(f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file")
+        if not isinstance(stream, str) and not callable(getattr(stream, "write", None)):
+            raise TypeError(
+                f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
+            )
+        if keys is not None and (isinstance(keys, str) or not all(isinstance(key, str) for key in keys)):
+            raise TypeError(f"ConsoleLogger(keys={keys!r}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
+        if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
+            raise ValueError(f"ConsoleLogger(digits={digits!r}): expected an int >= 1, got {shown(digits)}")
+        self.stream = stream
+        self.keys = None if keys is None else tuple(keys)
+        self.digits = digits
+        self._printed: dict[str, Any] = {}
+
+    @property
+    def experiment(self) -> Any:
+        """The stream; on ranks other than 0 an object that ignores every call."""
+        if not self._writes:
+            return NoExperiment()
+        self._write_waiting()
+        return self._stream()
+
+    def _stream(self) -> TextIO:
+        return self.stream if not isinstance(self.stream, str) else sys.stdout if self.stream == "stdout" else sys.stderr
+
+    def _write(self, records: Sequence[Record]) -> None:
+        for record in records:
+            epoch = record.values.get("epoch")
+            shown = [(key, value) for key, value in record.values.items() if key != "epoch" and self._wanted(key)]
+            if shown:
+                place = f"step {record.step}" + (f"  epoch {epoch}" if epoch is not None else "")
+                self._print(place, *(f"{key} {value:.{self.digits}g}" for key, value in shown))
+
+    def _wanted(self, key: str) -> bool:
+        return self.keys is None or any(fnmatchcase(key, pattern) for pattern in self.keys)
+
+    def _print(self, *parts: str) -> None:
+        print("  ".join(parts), file=self._stream(), flush=True)
+
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
+        """Prints the hyperparameters, once as long as they do not change; nested ones as in ``model/depth``."""
+        flat = dict(flattened(plain(vars(params) if isinstance(params, Namespace) else params)))
+        if self._writes and flat and flat != self._printed:
+            self._printed = flat
+            self._print("hyperparameters", *(f"{key} {value}" for key, value in flat.items()))

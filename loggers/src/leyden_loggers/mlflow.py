@@ -1,0 +1,181 @@
+"""Writes the numbers of a run to MLflow."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leyden.messages import notify, shown
+
+from leyden_loggers.client import ClientLogger, plain_params
+from leyden_loggers.hparams_file import flattened
+from leyden_loggers.records import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_OWN = ("experiment_name", "name", "version", "tracking_uri", "save_dir", "tags", "prefix")
+_NOT_IN_KEYS = re.compile(r"[^\w./: -]", re.ASCII)
+_LONGEST_PARAM = 6000
+_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # what a server takes in one request
+_STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+_PATIENCE = 10  # seconds
+
+
+class MLflowLogger(ClientLogger):
+    """``"mlflow"``: a run of MLflow; needs ``pip install "leyden-loggers[mlflow]"``.
+
+    The extra installs MLflow's client and what it needs for a local SQLite store, not its server.
+
+    Args:
+        experiment_name: the experiment of runs; made if there is none.
+        name: the run's name; MLflow chooses one if None.
+        version: the id of a run to continue; a new one if None.
+        tracking_uri: a server or a store; if None what MLflow was told (``mlflow.set_tracking_uri``, ``MLFLOW_TRACKING_URI``),
+            else the file ``mlflow.db`` in ``save_dir``.
+        save_dir: for ``mlflow.db`` and artifacts beside it; the Trainer's ``default_root_dir`` if None.
+        tags: of a new run.
+        prefix: put before each key, as in ``prefix-loss``.
+
+    Raises:
+        ModuleNotFoundError: MLflow's client is not installed.
+        TypeError: an argument has a wrong type.
+    """
+
+    registered = "mlflow"
+    modules = ("mlflow",)
+    client_options = ()
+
+    def __init__(
+        self,
+        experiment_name: str = "leyden_logs",
+        name: str | None = None,
+        version: str | None = None,
+        tracking_uri: str | None = None,
+        save_dir: str | os.PathLike[str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        prefix: str = "",
+    ) -> None:
+        super().__init__(experiment_name, save_dir, name, version, prefix, {}, _OWN)
+        if tracking_uri is not None and not isinstance(tracking_uri, str):
+            raise TypeError(f"MLflowLogger(tracking_uri={tracking_uri!r}): expected a str or None, got {shown(tracking_uri)}")
+        self.experiment_name = experiment_name
+        self.tracking_uri = tracking_uri
+        self.tags = dict(tags or {})
+        self._run_id = version
+        self._client: MlflowClient | None = None
+        self._ended = False
+        self._params: dict[str, str] = {}
+        self._last_time = 0
+
+    @property
+    def version(self) -> str | None:
+        """The run's id; None before it is opened, if none was given."""
+        return self._run_id
+
+    # ---- the run ----
+
+    def _opened(self) -> MlflowClient:
+        if self._client is None:
+            self._client = self._connected()
+        if self._ended and self._run_id is not None:
+            self._client.update_run(self._run_id, status="RUNNING")
+            self._ended = False
+        return self._client
+
+    def _connected(self) -> MlflowClient:
+        import mlflow
+
+        uri = self.tracking_uri
+        if uri is None and mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]  # MLflow does not type it
+            uri = mlflow.get_tracking_uri()
+        artifacts = None
+        if uri is None:
+            place = Path(self._writable_save_dir()).absolute()
+            uri, artifacts = f"sqlite:///{place / 'mlflow.db'}", (place / "mlartifacts").as_uri()
+        if uri.startswith(("http://", "https://")):
+            self._knock(uri)
+        try:
+            client = mlflow.MlflowClient(uri)
+            if self._run_id is not None:
+                run = client.get_run(self._run_id)
+                self._params, self._ended = dict(run.data.params), run.info.status != "RUNNING"
+            else:
+                experiment = client.get_experiment_by_name(self.experiment_name)
+                known = experiment.experiment_id if experiment is not None else None
+                known = known or client.create_experiment(self.experiment_name, artifact_location=artifacts)
+                self._run_id = client.create_run(known, run_name=self._name, tags=self.tags).info.run_id
+        except mlflow.MlflowException as error:
+            raise self._refused(error, "check tracking_uri") from error
+        return client
+
+    def _knock(self, uri: str) -> None:
+        """Asks whether anybody is there: the client itself would try again for minutes."""
+        try:
+            urllib.request.urlopen(uri, timeout=_PATIENCE).close()
+        except urllib.error.HTTPError:
+            return  # somebody is, whatever he says
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            if "CERTIFICATE" not in str(reason):  # of certificates the client has its own opinion
+                raise self._refused(ConnectionError(f"no server answers at {uri!r}: {reason}"), "check tracking_uri") from error
+
+    # ---- records ----
+
+    def _write(self, records: Sequence[Record]) -> None:
+        from mlflow.entities import Metric
+
+        client = self._opened()
+        assert self._run_id is not None
+        metrics = []
+        for record in records:
+            # The store keeps one of several equal values of a key with one step and one time.
+            self._last_time = max(int(record.time * 1000), self._last_time + 1)
+            metrics += [
+                Metric(self._key(key), float(value), self._last_time, record.step) for key, value in record.values.items()
+            ]
+        for start in range(0, len(metrics), _METRICS_AT_ONCE):
+            client.log_batch(self._run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+
+    def _key(self, key: str) -> str:
+        taken = _NOT_IN_KEYS.sub("_", key)
+        if taken != key:
+            notify("LYL05", f"MLflow has no such key as {key!r}; it is logged as {taken!r}")
+        return taken
+
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
+        """Logs the hyperparameters as the run's params, nested ones as in ``model/depth``; results at step 0.
+
+        MLflow does not change the param of a run: one that has changed keeps its first value, and that is said.
+        """
+        if not self._writes:
+            return
+        from mlflow.entities import Param
+
+        client = self._opened()
+        assert self._run_id is not None
+        texts = {self._key(key): str(value) for key, value in flattened(plain_params(params))}
+        texts = {key: text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 3] + "..." for key, text in texts.items()}
+        for key, text in texts.items():
+            if self._params.get(key, text) != text:
+                notify("LYL06", f"MLflow keeps {key!r} of this run as {self._params[key]!r}; it is {text!r} now")
+        fresh = [Param(key, text) for key, text in texts.items() if key not in self._params]
+        for start in range(0, len(fresh), _PARAMS_AT_ONCE):
+            client.log_batch(self._run_id, params=fresh[start : start + _PARAMS_AT_ONCE])
+        self._params.update((param.key, param.value) for param in fresh)
+        if metrics:
+            self._write([Record(0, self.record(metrics, 0)[0], time.time())])
+
+    def finalize(self, status: str) -> None:
+        """Writes what is left and ends the run; a later run of this logger goes on in it."""
+        self._write_waiting()
+        if self._client is not None and self._run_id is not None and not self._ended:
+            self._client.set_terminated(self._run_id, _STATUS[status])
+            self._ended = True
