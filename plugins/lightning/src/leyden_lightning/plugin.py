@@ -1,0 +1,25 @@
+"""What the port answers for every Trainer: arguments, hooks and methods of older Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import leyden
+from leyden import hookimpl
+
+from leyden_lightning.legacy import arguments as older
+
+
+@hookimpl
+def translate_arguments(arguments: dict[str, Any]) -> Mapping[str, Any]:
+    """Translates old arguments of a :class:`leyden.Trainer`; those that need to see the others are for the port's own."""
+    known = {name: arguments.pop(name) for name in list(arguments) if name in older.SIMPLE}
+    for name in arguments:
+        if name in older.OLD:
+            raise TypeError(f"Trainer() has no argument {name!r}; it was Lightning's, and leyden_lightning.Trainer translates it")
+    translation = older.Translation(known)
+    return translation.run(older.SIMPLE)
+
+
+__all__ = ["leyden", "translate_arguments"]
