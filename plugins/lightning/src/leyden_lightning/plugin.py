@@ -9,6 +9,11 @@ import leyden
 from leyden import hookimpl
 
 from leyden_lightning.legacy import arguments as older
+from leyden_lightning.legacy import attributes
+from leyden_lightning.legacy.hooks import adapted_hooks
+from leyden_lightning.legacy.methods import adapted_methods
+
+attributes.add()
 
 
 @hookimpl
@@ -22,4 +27,14 @@ def translate_arguments(arguments: dict[str, Any]) -> Mapping[str, Any]:
     return translation.run(older.SIMPLE)
 
 
-__all__ = ["leyden", "translate_arguments"]
+@hookimpl
+def adapt_hooks(participant: Any, role: str) -> Mapping[str, Any]:
+    """Binds the hooks of older generations."""
+    return adapted_hooks(participant, role)
+
+
+@hookimpl
+def adapt_methods(trainer: leyden.Trainer, owner: Any) -> Mapping[str, Any]:
+    """Puts steps of older generations in place."""
+    attributes.remember(trainer)
+    return adapted_methods(trainer, owner)

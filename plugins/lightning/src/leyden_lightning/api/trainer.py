@@ -19,7 +19,9 @@ from leyden_lightning.api.exceptions import MisconfigurationException, lightning
 from leyden_lightning.api.loggers import default_logger
 from leyden_lightning.api.states import TrainerState
 from leyden_lightning.legacy import arguments as older
-from leyden_lightning.legacy.notices import legacy, strict
+from leyden_lightning.legacy.notices import definition, legacy, strict
+from leyden_lightning.legacy.running import LightningRun
+from leyden_lightning.legacy.users import own
 
 _DEFAULTS: dict[str, Any] = {
     "accelerator": "auto", "strategy": "auto", "devices": "auto", "num_nodes": 1, "precision": None, "logger": None,
@@ -102,6 +104,18 @@ class Trainer(leyden.Trainer):
             self.last_stage: str | None = None
             self.last_failed = False
             super().__init__(**given)
+            for callback in self.callbacks:
+                for name in ("on_init_start", "on_init_end"):
+                    hook = own(callback, name)
+                    if callable(hook):
+                        legacy(
+                            f"{type(callback).__qualname__}.{name}", "setup, which is called with stage='fit'", definition(hook)
+                        )
+                        hook(self)
+
+    def _register_parts(self) -> None:
+        super()._register_parts()
+        self.bus.register(LightningRun(), name="Lightning's keys and counts")
 
     __init__.__signature__ = _signature()  # type: ignore[attr-defined]  # what inspect reads
 
