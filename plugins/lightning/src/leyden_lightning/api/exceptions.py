@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import leyden
@@ -31,7 +31,6 @@ class SIGTERMException(SystemExit):
     """The process was told to end by SIGTERM."""
 
 
-_ROOTS = tuple(str(Path(package).parent) for package in (leyden.__file__, __file__.replace("api/", "")))
 _ASKED = (ValueError, TypeError, LookupError, NotImplementedError)
 
 
@@ -69,15 +68,19 @@ def _raised_here(error: BaseException) -> bool:
         traceback = traceback.tb_next
     if traceback is None:
         return False
-    return traceback.tb_frame.f_code.co_filename.startswith(_ROOTS)
+    return _is_leydens(traceback.tb_frame)
 
 
-def where_from(skip: tuple[str, ...] = _ROOTS) -> tuple[str, int]:
+def _is_leydens(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name.partition(".")[0].startswith("leyden") and not name.startswith("leyden_lightning.api.boring")
+
+
+def where_from() -> tuple[str, int]:
     """File and line of the innermost frame that is not leyden's: where the user's code is."""
     frame = inspect.currentframe()
     while frame is not None:
-        filename = frame.f_code.co_filename
-        if not filename.startswith((*skip, "<leyden")) and "contextlib" not in filename:
-            return filename, frame.f_lineno
+        if not _is_leydens(frame) and frame.f_globals.get("__name__") not in ("contextlib", "pluggy._callers"):
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return sys.argv[0] or "<unknown>", 1

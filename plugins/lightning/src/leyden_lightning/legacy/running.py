@@ -25,12 +25,19 @@ class LightningRun:
         """Adds Lightning's keys."""
         checkpoint.setdefault("pytorch-lightning_version", __version__)
         checkpoint.setdefault("loops", loops(trainer))
+        if "hyper_parameters" in checkpoint:
+            checkpoint.setdefault("hparams_name", "kwargs")
 
     def on_train_start(self, trainer: leyden.Trainer, module: leyden.Module) -> None:
         """Watches the steps where they are more than batches."""
         several = len(trainer.optimizers) > 1 or not module.automatic_optimization
         if several and trainer.max_steps != -1 and not any(isinstance(p.plugin, _StopAt) for p in trainer.bus.participants):
             trainer.bus.register(_StopAt(trainer.max_steps), name="max_steps")
+
+    def on_train_epoch_start(self, trainer: leyden.Trainer, module: leyden.Module) -> None:
+        """Begins the turns of optimizers with frequencies anew, as 1.9 does in each epoch."""
+        if trainer.optimizer_frequencies:
+            trainer.progress.turns = 0
 
 
 class _StopAt:
