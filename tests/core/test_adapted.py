@@ -14,9 +14,9 @@ from leyden.testing.modules import TinyModule
 HOOKS = """
 def adapt_hooks(participant, role):
     found = {}
-    if hasattr(participant, "on_epoch_end"):
-        found["on_epoch_end"] = None
-        found["on_train_epoch_end"] = participant.on_epoch_end
+    if hasattr(participant, "on_acme_epoch"):
+        found["on_acme_epoch"] = None
+        found["on_train_epoch_end"] = participant.on_acme_epoch
     return found
 """
 METHODS = """
@@ -48,7 +48,7 @@ def test_a_plugin_can_bind_a_method_of_another_name_to_a_hook(distribution):
     seen = []
 
     class Old(Callback):
-        def on_epoch_end(self, trainer, pl_module):
+        def on_acme_epoch(self, trainer, pl_module):
             seen.append(trainer.current_epoch)
 
     fit(TinyModule(), callbacks=[Old()], max_epochs=2)

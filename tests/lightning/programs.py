@@ -97,7 +97,7 @@ def numbers(values: Any) -> Any:
 
 
 def weights(module: nn.Module) -> Any:
-    return numbers({name: value for name, value in module.state_dict().items()})
+    return numbers(dict(module.state_dict()))
 
 
 def trainer(pl: Any, **options: Any) -> Any:
@@ -305,7 +305,7 @@ def checkpoint_names(pl):
         sorted(name for name in os.listdir("kept") if name.endswith(".ckpt")),
         Path(callback.best_model_path).name,
         numbers(callback.best_model_score),
-    )  # noqa: PTH208
+    )
 
 
 @of("2.6.6", "1.9.5")
@@ -726,7 +726,8 @@ def the_trainers_arguments_on_a_command_line(pl):
     parser = ArgumentParser()
     parser.add_argument("--conda_env", type=str, default="some_name")
     parser = pl.Trainer.add_argparse_args(parser)
-    words = "--max_epochs 3 --accelerator cpu --devices 1 --limit_train_batches 0.5 --conda_env x --fast_dev_run --val_check_interval 2"
+    words = "--max_epochs 3 --accelerator cpu --devices 1 --limit_train_batches 0.5 --conda_env x --fast_dev_run"
+    words += " --val_check_interval 2"
     args = parser.parse_args(words.split())
     run = pl.Trainer.from_argparse_args(args, logger=False)
     return args.max_epochs, args.limit_train_batches, args.fast_dev_run, args.conda_env, args.val_check_interval, run.max_epochs

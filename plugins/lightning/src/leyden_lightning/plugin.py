@@ -7,6 +7,7 @@ from typing import Any
 
 import leyden
 from leyden import hookimpl
+from leyden.binding import FORMER
 
 from leyden_lightning.legacy import arguments as older
 from leyden_lightning.legacy import attributes
@@ -14,6 +15,9 @@ from leyden_lightning.legacy.hooks import adapted_hooks
 from leyden_lightning.legacy.methods import adapted_methods
 
 attributes.add()
+
+calls_methods = tuple(FORMER)
+"""Methods of modules that are called although leyden itself never calls them."""
 
 
 @hookimpl

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import leyden
 import numpy as np
-from leyden.seeding import isolated_random_state, worker_init
+import torch
+from leyden.seeding import derived_seed, isolated_random_state, seed_generators
 
 SEED_VARIABLE = "PL_GLOBAL_SEED"
 WORKERS_VARIABLE = "PL_SEED_WORKERS"
@@ -47,8 +48,8 @@ def reset_seed() -> None:
 
 
 def pl_worker_init_function(worker_id: int, rank: int | None = None) -> None:
-    """Seeds a loader's worker; leyden's own for ``worker_init_fn``."""
-    worker_init(worker_id)
+    """Seeds a loader's worker from torch's seed there, which differs by worker and epoch."""
+    seed_generators(derived_seed(torch.initial_seed(), worker_id, rank or 0))
 
 
 @contextmanager
