@@ -383,4 +383,5 @@ def test_every_hook_of_a_run_has_its_place_in_the_order() -> None:
 
     placed = {name for stage in ("fit", "validate", "test", "predict") for name in names(order(stage))}
     hooks = {name for name, function in vars(Hooks).items() if hasattr(function, "leyden_spec")}
-    assert hooks - placed == {"translate_arguments", "default_logger", "default_callbacks", "on_exception"}
+    construction = {"translate_arguments", "default_logger", "default_callbacks", "adapt_hooks", "adapt_methods"}
+    assert hooks - placed == {*construction, "on_exception"}

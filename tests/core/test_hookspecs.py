@@ -12,7 +12,7 @@ from leyden import Callback, DataModule, Module
 from leyden.binding import METHODS, hook_names
 from leyden.hookspecs import Block, Call, Hooks, Step, describe, order
 
-CONSTRUCTION = ("translate_arguments", "default_logger", "default_callbacks")
+CONSTRUCTION = ("translate_arguments", "default_logger", "default_callbacks", "adapt_hooks", "adapt_methods")
 EVENTS = tuple(name for name in hook_names() if name not in CONSTRUCTION)
 STAGES = ("fit", "validate", "test", "predict")
 

@@ -68,6 +68,7 @@ def test_the_house_has_the_packages_that_the_other_tests_look_at():
         "leyden_callbacks",
         "leyden_checkpoint",
         "leyden_profilers",
+        "leyden_lightning",
         "leyden_cli",
     } <= set(PACKAGES)
     assert all(len(sources(package)) > 1 for package in PACKAGES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from operator import itemgetter
@@ -20,7 +20,7 @@ SPECS: dict[str, tuple[str, ...]] = {
     for name, function in vars(Hooks).items()
     if hasattr(function, "leyden_spec")
 }
-_CONSTRUCTION = ("translate_arguments", "default_logger", "default_callbacks")
+_CONSTRUCTION = ("translate_arguments", "default_logger", "default_callbacks", "adapt_hooks", "adapt_methods")
 
 METHODS = ("training_step", "validation_step", "test_step", "predict_step", "configure_optimizers", "configure_callbacks",
            "configure_model", "configure_gradient_clipping", "train_dataloader", "val_dataloader", "test_dataloader",
@@ -89,15 +89,19 @@ class Implementation:
         return bool(self.options.get("wrapper") or self.options.get("hookwrapper"))
 
 
-def implementations(participant: Participant) -> Iterator[Implementation]:
+def implementations(participant: Participant, adapted: Mapping[str, Hook | None] | None = None) -> Iterator[Implementation]:
     """The hook implementations of a participant, bound.
+
+    Args:
+        participant: whose.
+        adapted: functions to bind in place of its methods, by hook; None for methods to leave alone.
 
     Raises:
         HookError: one cannot be bound, or a name is misspelt.
     """
-    plugin = participant.plugin
-    for attribute in _candidates(plugin):
-        function = _function(plugin, attribute)
+    plugin, adapted = participant.plugin, adapted or {}
+    for attribute in dict.fromkeys([*_candidates(plugin), *adapted]):
+        function = adapted[attribute] if attribute in adapted else _function(plugin, attribute)
         options = getattr(function, "leyden_impl", None)
         if options is None and (participant.needs_mark or not _looks_like_hook(attribute)):
             continue
@@ -116,7 +120,7 @@ def implementations(participant: Participant) -> Iterator[Implementation]:
                 f"{participant.name}.{attribute} is never called: the Trainer asks {hook} while it is built, before "
                 f"{participant.role}s take part; answer it in a plug-in of the entry-point group 'leyden'"
             )
-        bound = getattr(plugin, attribute)
+        bound = adapted.get(attribute) or getattr(plugin, attribute)
         yield Implementation(hook, _bind(participant, hook, attribute, bound, options or {}), dict(options or {}))
 
 

@@ -133,7 +133,7 @@ class Bus:
         if any(participant.plugin is plugin for participant in self._participants):
             raise ValueError(f"{_describe(plugin)} is on the bus already; one object can be registered once")
         participant = Participant(plugin, name or _describe(plugin), role)
-        found = list(implementations(participant))
+        found = list(implementations(participant, self._adapted(plugin, role)))
         functions = {implementation.hook: implementation.call for implementation in found}
         self._wrap(participant, found)
         limits = limits_of(participant, found, functions)
@@ -152,6 +152,15 @@ class Bus:
         self._limits[id(plugin)] = limits
         for limit in limits:
             self.register(limit, name=limit.name, before=self._participants[0].plugin)
+
+    def _adapted(self, plugin: Any, role: str) -> dict[str, Any]:
+        """What plug-ins have bound in place of ``plugin``'s own methods."""
+        found: dict[str, Any] = {}
+        if role in ("callback", "datamodule", "module"):
+            answers: Any = self.hook.adapt_hooks(participant=plugin, role=role)  # a list: pluggy asks every plug-in
+            for answer in answers:
+                found.update(answer)
+        return found
 
     def _wrap(self, participant: Participant, found: Iterable[Implementation]) -> None:
         if participant.plugin is self._profiler:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from leyden.adapted import own_state
 from leyden.data.transfer import move_to_device
 from leyden.hookspecs import hookspec
 from leyden.hparams import HyperparametersMixin
@@ -79,6 +80,9 @@ class DataModule(HyperparametersMixin):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what :meth:`state_dict` gave."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return own_state(self)
 
     @classmethod
     def load_from_checkpoint(

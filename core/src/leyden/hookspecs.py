@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
+    from leyden.datamodule import DataModule
     from leyden.logger import Logger
     from leyden.module import Module
     from leyden.trainer import Trainer
@@ -51,6 +52,24 @@ class Hooks:
     @hookspec
     def default_callbacks(self, trainer: Trainer) -> Iterable[Any] | None:
         """Returns callbacks to append to the user's; the Trainer's ``enable_*`` attributes say which are wanted."""
+
+    # ---- while somebody is put on the bus or a run starts: only plug-ins of the group ``leyden`` can answer ----
+
+    @hookspec
+    def adapt_hooks(self, participant: Any, role: str) -> Mapping[str, Any] | None:
+        """Asked before a callback, a module or a data module is put on the bus, for those written for another library.
+
+        Returns functions to be bound in place of ``participant``'s methods, by hook; None in place of a function leaves the
+        method of that name alone, whatever it looks like. ``role`` is ``"callback"``, ``"module"`` and so on.
+        """
+
+    @hookspec
+    def adapt_methods(self, trainer: Trainer, owner: Module | DataModule) -> Mapping[str, Any] | None:
+        """Asked at the start of a run, before anybody of it is on the bus.
+
+        Returns functions that are attributes of the module or data module until the run is over, in place of its methods:
+        ``training_step``, ``optimizer_step`` and so on.
+        """
 
     # ---- start ----
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from leyden.adapted import own_state
 from leyden.data.transfer import apply_to_tensors, move_to_device
 from leyden.hookspecs import hookspec
 from leyden.hparams import HyperparametersMixin
@@ -94,12 +95,12 @@ class Module(HyperparametersMixin, nn.Module):
     @property
     def current_epoch(self) -> int:
         """The number of the running epoch, from 0; 0 without a Trainer."""
-        return self._trainer.progress.epoch if self._trainer else 0
+        return self._trainer.current_epoch if self._trainer else 0
 
     @property
     def global_step(self) -> int:
         """Optimizer steps so far; 0 without a Trainer."""
-        return self._trainer.progress.global_step if self._trainer else 0
+        return self._trainer.global_step if self._trainer else 0
 
     @property
     def global_rank(self) -> int:
@@ -612,7 +613,7 @@ class Module(HyperparametersMixin, nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of the module (an average of weights, a worker's, a pickle) is not attached to the run.
-        state = self.__dict__.copy()
+        state = own_state(self)
         state.pop("_trainer", None)
         return state
 

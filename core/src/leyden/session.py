@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from leyden import inference_tensors
+from leyden.adapted import adapt, restore
 from leyden.binding import misspelt_methods
 from leyden.compile import TracedMetrics
 from leyden.data.reading import explain_worker
@@ -66,6 +67,9 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
     if datamodule is not None:
         datamodule.trainer = trainer
     try:
+        for owner in (module, datamodule):
+            if owner is not None:
+                adapt(trainer, owner)
         _put_callbacks(trainer, trainer.callbacks)
         if datamodule is not None:
             trainer.bus.register(datamodule, role="datamodule")
@@ -107,9 +111,10 @@ def _put_callbacks(trainer: Trainer, callbacks: list[Any]) -> None:
 
 def _leave(trainer: Trainer, module: Module) -> None:
     """Takes off the bus what belongs to one run."""
-    trainer.bus.unregister(module)
-    if trainer.datamodule is not None:
-        trainer.bus.unregister(trainer.datamodule)
+    for owner in (module, trainer.datamodule):
+        if owner is not None:
+            trainer.bus.unregister(owner)
+            restore(owner)
     if trainer.usual_callbacks is not None:
         trainer.callbacks, trainer.usual_callbacks = trainer.usual_callbacks, None
         _put_callbacks(trainer, trainer.callbacks)

@@ -41,7 +41,7 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         refuse_inside_step(trainer)
     checkpoint: dict[str, Any] = {
         "epoch": trainer.progress.epoch,
-        "global_step": trainer.progress.global_step,
+        "global_step": trainer.global_step,
         "state_dict": _state(trainer.strategy.module_state(module), trainer.strategy, "module_state"),
         "leyden": {"format": FORMAT, "version": __version__, "progress": progress_state(trainer.progress)},
     }

@@ -1,0 +1,268 @@
+"""The callbacks whose arguments or methods Lightning has other names for."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import leyden
+import torch
+
+from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
+from leyden_lightning.api.resolution import of_plugins
+from leyden_lightning.api.stand_in import meta_of, stand_in
+from leyden_lightning.legacy.notices import legacy
+
+_GROUP = leyden.Callback.group
+
+
+class _HasRole(type):
+    """Whoever saves checkpoints is an instance."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls.__name__ == "Checkpoint" and getattr(instance, "role", "") == "checkpointing"
+        )
+
+
+class Checkpoint(leyden.Callback, metaclass=_HasRole):
+    """The base class of callbacks that save checkpoints; they come last among the callbacks."""
+
+    role: ClassVar[str] = "checkpointing"
+
+
+def _model_checkpoint(base: Any) -> Any:
+    class ModelCheckpoint(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, dirpath: Any = None, filename: Any = None, monitor: Any = None, *args: Any, **kwargs: Any) -> None:
+            name = type(self).__name__
+            with lightnings_errors():
+                if "filepath" in kwargs:
+                    dirpath, filename = _split_path(name, kwargs.pop("filepath"), dirpath, filename)
+                if "period" in kwargs:
+                    period = kwargs.pop("period")
+                    legacy(f"{name}(period={period!r})", f"{name}(every_n_epochs={period!r})")
+                    kwargs.setdefault("every_n_epochs", period)
+                if "every_n_val_epochs" in kwargs:
+                    every = kwargs.pop("every_n_val_epochs")
+                    legacy(f"{name}(every_n_val_epochs={every!r})", f"{name}(every_n_epochs={every!r})")
+                    kwargs.setdefault("every_n_epochs", every)
+                prefix = kwargs.pop("prefix", "")
+                if prefix:
+                    legacy(f"{name}(prefix={prefix!r})", f"{name}(filename={prefix + '-{epoch}-{step}'!r})")
+                    filename = f"{prefix}-{filename or '{epoch}-{step}'}"
+                _read_mode(name, kwargs, monitor)
+                if "save_last" in kwargs and kwargs["save_last"] is None:
+                    kwargs.pop("save_last")
+                super().__init__(dirpath, filename, monitor, *args, **kwargs)
+
+    return ModelCheckpoint
+
+
+def _split_path(name: str, filepath: Any, dirpath: Any, filename: Any) -> tuple[Any, Any]:
+    if filepath is None:
+        return dirpath, filename
+    path = Path(filepath)
+    parts = (str(path), None) if path.is_dir() or str(filepath).endswith("/") else (str(path.parent), path.name)
+    legacy(f"{name}(filepath={str(filepath)!r})", f"{name}(dirpath={parts[0]!r}, filename={parts[1]!r})")
+    return parts[0], parts[1] or filename
+
+
+def _read_mode(name: str, kwargs: dict[str, Any], monitor: str | None) -> None:
+    if kwargs.get("mode") == "auto":
+        mode = "max" if "acc" in (monitor or "") or (monitor or "").startswith("fmeasure") else "min"
+        legacy(f"{name}(mode='auto')", f"{name}(mode={mode!r})")
+        kwargs["mode"] = mode
+
+
+def _early_stopping(base: Any) -> Any:
+    class EarlyStopping(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, monitor: str | None = None, *args: Any, **kwargs: Any) -> None:
+            name = type(self).__name__
+            with lightnings_errors():
+                if monitor is None:
+                    legacy(f"{name}() without monitor", f"{name}(monitor='val_loss')")
+                    monitor = "val_loss"
+                _read_mode(name, kwargs, monitor)
+                super().__init__(monitor, *args, **kwargs)
+
+    return EarlyStopping
+
+
+def _prediction_writer(base: Any) -> Any:
+    class BasePredictionWriter(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        """Lightning's two methods are given the indices of the samples too: None, for leyden does not keep them."""
+
+        def write_on_batch_end(
+            self,
+            trainer: Any,
+            pl_module: Any,
+            prediction: Any,
+            batch_indices: Any,
+            batch: Any,
+            batch_idx: int,
+            dataloader_idx: int,
+        ) -> None:
+            raise NotImplementedError(f"{type(self).__name__} needs write_on_batch_end")
+
+        def write_on_epoch_end(self, trainer: Any, pl_module: Any, predictions: Any, batch_indices: Any) -> None:
+            raise NotImplementedError(f"{type(self).__name__} needs write_on_epoch_end")
+
+        def on_predict_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        ) -> None:
+            write = self.write_on_batch_end
+            self.__dict__["write_on_batch_end"] = lambda t, m, p, b, i, d: write(t, m, p, None, b, i, d)
+            try:
+                super().on_predict_batch_end(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+            finally:
+                del self.__dict__["write_on_batch_end"]
+
+        def on_predict_epoch_end(self, trainer: Any, module: Any) -> None:
+            write = self.write_on_epoch_end
+            self.__dict__["write_on_epoch_end"] = lambda t, m, p: write(t, m, p, None)
+            try:
+                super().on_predict_epoch_end(trainer, module)
+            finally:
+                del self.__dict__["write_on_epoch_end"]
+
+    return BasePredictionWriter
+
+
+def _tqdm(base: Any) -> Any:
+    class TQDMProgressBar(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, refresh_rate: int = 1, process_position: int = 0, leave: bool = False) -> None:
+            if process_position:
+                raise MisconfigurationException(
+                    f"TQDMProgressBar(process_position={process_position!r}): bars find their own place; leave it out"
+                )
+            super().__init__(refresh_rate, leave)
+
+    return TQDMProgressBar
+
+
+def _rich(base: Any) -> Any:
+    class RichProgressBar(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, refresh_rate: int = 100, leave: bool = False, theme: Any = None, console_kwargs: Any = None) -> None:
+            if theme is not None or console_kwargs:
+                raise MisconfigurationException(
+                    "RichProgressBar(theme=..., console_kwargs=...): leyden's bar has one look; leave them out"
+                )
+            super().__init__(refresh_rate, leave)
+
+    return RichProgressBar
+
+
+def _rich_summary(base: Any) -> Any:
+    class RichModelSummary(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
+            if summarize_kwargs:
+                raise MisconfigurationException(
+                    f"RichModelSummary({', '.join(summarize_kwargs)}=...): leyden's summary has one look; leave them out"
+                )
+            super().__init__(max_depth)
+
+    return RichModelSummary
+
+
+def _ema(base: Any) -> Any:
+    class EMAWeightAveraging(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(
+            self,
+            device: Any = None,
+            use_buffers: bool = True,
+            decay: float = 0.999,
+            update_every_n_steps: int = 1,
+            update_starting_at_step: int | None = None,
+            update_starting_at_epoch: int | None = None,
+            **kwargs: Any,
+        ) -> None:
+            if kwargs or update_starting_at_epoch is not None:
+                raise MisconfigurationException(
+                    "EMAWeightAveraging: leyden's average begins at a step: write update_starting_at_step=..., and no further "
+                    "options of torch's AveragedModel"
+                )
+            if device is not None and torch.device(device).type != "cpu" and not torch.cuda.is_available():
+                raise MisconfigurationException(f"EMAWeightAveraging(device={device!r}): this machine has no such device")
+            if not use_buffers:
+                warnings.warn("EMAWeightAveraging(use_buffers=False): buffers are the module's own anyway", stacklevel=2)
+            super().__init__(decay, update_every_n_steps, update_starting_at_step or 0)
+
+    return EMAWeightAveraging
+
+
+def _swa(base: Any) -> Any:
+    class StochasticWeightAveraging(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(self, swa_lrs: Any, *args: Any, device: Any = "cpu", **kwargs: Any) -> None:
+            # Where the average lies while it is made is nobody's business; Lightning's default is the CPU, to save memory.
+            torch.device(device or "cpu")
+            super().__init__(swa_lrs, *args, **kwargs)
+
+    return StochasticWeightAveraging
+
+
+def _pruning(base: Any) -> Any:
+    class ModelPruning(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(
+            self,
+            pruning_fn: Any,
+            parameters_to_prune: Any = (),
+            parameter_names: Any = None,
+            use_global_unstructured: bool = True,
+            amount: Any = 0.5,
+            apply_pruning: Any = True,
+            make_pruning_permanent: bool = True,
+            use_lottery_ticket_hypothesis: Any = True,
+            resample_parameters: bool = False,
+            pruning_dim: int | None = None,
+            pruning_norm: int | None = None,
+            verbose: int = 0,
+            prune_on_train_epoch_end: bool = True,
+        ) -> None:
+            if resample_parameters or not prune_on_train_epoch_end:
+                raise MisconfigurationException(
+                    "ModelPruning: leyden prunes at the end of an epoch and goes on from the weights it has; leave out "
+                    "resample_parameters and prune_on_train_epoch_end"
+                )
+            super().__init__(
+                pruning_fn,
+                parameters_to_prune or None,
+                parameter_names or ("weight",),
+                use_global_unstructured,
+                amount,
+                apply_pruning,
+                use_lottery_ticket_hypothesis,
+                make_pruning_permanent,
+                pruning_dim,
+                pruning_norm,
+                verbose,
+            )
+
+    return ModelPruning
+
+
+_MAKERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "ModelCheckpoint": ("ModelCheckpoint", _model_checkpoint),
+    "EarlyStopping": ("EarlyStopping", _early_stopping),
+    "BasePredictionWriter": ("PredictionWriter", _prediction_writer),
+    "TQDMProgressBar": ("TQDMProgressBar", _tqdm),
+    "RichProgressBar": ("RichProgressBar", _rich),
+    "RichModelSummary": ("ModelSummary", _rich_summary),
+    "EMAWeightAveraging": ("EMA", _ema),
+    "StochasticWeightAveraging": ("StochasticWeightAveraging", _swa),
+    "ModelPruning": ("ModelPruning", _pruning),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MAKERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    wanted, make = _MAKERS[name]
+    base = of_plugins(_GROUP, wanted, name)
+    made = make(base)
+    if made is not base:
+        made = stand_in(made, __name__)
+    setattr(sys.modules[__name__], name, made)
+    return made

@@ -1,0 +1,106 @@
+"""Lightning's enumerations of strings, which compare without regard to case."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class LightningEnum(str, Enum):
+    """A str with one of a few values; equal to any spelling of it."""
+
+    @classmethod
+    def from_str(cls, value: str) -> LightningEnum | None:
+        """The member of that name or value, or None."""
+        wanted = value.lower().replace("-", "_")
+        return next((m for m in cls if wanted in (m.value.lower().replace("-", "_"), m.name.lower())), None)
+
+    def __eq__(self, other: object) -> bool:
+        other = other.value if isinstance(other, Enum) else other
+        return isinstance(other, str) and self.value.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.value.lower())
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class GradClipAlgorithmType(LightningEnum):
+    """How gradients are clipped."""
+
+    VALUE = "value"
+    NORM = "norm"
+
+    @classmethod
+    def supported_type(cls, val: str) -> bool:
+        """Whether there is such an algorithm."""
+        return cls.from_str(val) is not None
+
+    @classmethod
+    def supported_types(cls) -> list[str]:
+        """Their names."""
+        return [member.value for member in cls]
+
+
+class AMPType(LightningEnum):
+    """Who did mixed precision; NVIDIA's apex is gone."""
+
+    APEX = "apex"
+    NATIVE = "native"
+
+
+class DistributedType(LightningEnum):
+    """Strategies, as 1.x named them."""
+
+    DP = "dp"
+    DDP = "ddp"
+    DDP2 = "ddp2"
+    DDP_CPU = "ddp_cpu"
+    DDP_SPAWN = "ddp_spawn"
+    DEEPSPEED = "deepspeed"
+    HOROVOD = "horovod"
+
+
+class DeviceType(LightningEnum):
+    """Kinds of devices, as 1.x named them."""
+
+    CPU = "CPU"
+    GPU = "GPU"
+    TPU = "TPU"
+    IPU = "IPU"
+    HPU = "HPU"
+
+
+class PrecisionType(LightningEnum):
+    """Number formats, as 1.x named them."""
+
+    HALF = "16"
+    FLOAT = "32"
+    FULL = "64"
+    BFLOAT = "bf16"
+    MIXED = "mixed"
+
+
+class ModelSummaryMode(LightningEnum):
+    """What ``weights_summary`` of 1.x showed."""
+
+    TOP = "top"
+    FULL = "full"
+
+
+class WriteInterval(LightningEnum):
+    """When predictions are written."""
+
+    BATCH = "batch"
+    EPOCH = "epoch"
+    BATCH_AND_EPOCH = "batch_and_epoch"
+
+    @property
+    def on_batch(self) -> bool:
+        """Whether after each batch."""
+        return self in (self.BATCH, self.BATCH_AND_EPOCH)
+
+    @property
+    def on_epoch(self) -> bool:
+        """Whether at the end."""
+        return self in (self.EPOCH, self.BATCH_AND_EPOCH)

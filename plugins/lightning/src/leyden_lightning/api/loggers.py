@@ -1,0 +1,84 @@
+"""The loggers that write files, with Lightning's arguments and directory."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import leyden
+from leyden.plugins import available, find
+
+from leyden_lightning.api.missing import missing
+from leyden_lightning.api.stand_in import meta_of, stand_in
+
+DIRECTORY = "lightning_logs"
+
+
+def _base(name: str) -> Any:
+    plugin = find(leyden.Logger, name)
+    assert plugin is not None  # core registers none by name
+    return plugin.load()
+
+
+def _tensorboard() -> type:
+    base: Any = _base("tensorboard")
+
+    class TensorBoardLogger(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(
+            self,
+            save_dir: Any = None,
+            name: str | None = DIRECTORY,
+            version: int | str | None = None,
+            log_graph: bool = False,
+            default_hp_metric: bool | None = True,
+            prefix: str = "",
+            sub_dir: Any = None,
+            **kwargs: Any,
+        ) -> None:
+            super().__init__(save_dir, name, version, log_graph, default_hp_metric, prefix, sub_dir, **kwargs)
+
+    return TensorBoardLogger
+
+
+def _csv() -> type:
+    base: Any = _base("csv")
+
+    class CSVLogger(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __init__(
+            self,
+            save_dir: Any = None,
+            name: str | None = DIRECTORY,
+            version: int | str | None = None,
+            prefix: str = "",
+            flush_logs_every_n_steps: int = 100,
+            **kwargs: Any,
+        ) -> None:
+            # A record is written at once: 100 of Lightning's are kept in memory, and lost if the process is killed.
+            super().__init__(save_dir, name, version, prefix, **kwargs)
+            self.flush_logs_every_n_steps = flush_logs_every_n_steps
+
+    return CSVLogger
+
+
+_MAKERS = {"TensorBoardLogger": ("tensorboard", _tensorboard), "CSVLogger": ("csv", _csv)}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MAKERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    registered, make = _MAKERS[name]
+    if not any(plugin.name == registered for plugin in available(leyden.Logger.group)):
+        return missing(name, f"no installed distribution has the logger {registered!r}; run: pip install leyden-loggers")
+    made = stand_in(make(), __name__)
+    setattr(sys.modules[__name__], name, made)
+    return made
+
+
+def default_logger() -> Any:
+    """The logger of a Trainer that was given none: TensorBoard where its client is installed, else CSV; None without either."""
+    names = {plugin.name for plugin in available(leyden.Logger.group)}
+    module = sys.modules[__name__]
+    if "tensorboard" in names and find_spec("tensorboard"):
+        return module.TensorBoardLogger()
+    return module.CSVLogger() if "csv" in names else None

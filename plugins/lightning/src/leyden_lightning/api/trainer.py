@@ -1,0 +1,428 @@
+"""Lightning's Trainer: leyden's, with the names, the defaults and the counting of Lightning 2.6."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import leyden
+import torch
+from leyden.messages import did_you_mean
+from torch.overrides import TorchFunctionMode
+
+from leyden_lightning.api import argparsing
+from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
+from leyden_lightning.api.loggers import default_logger
+from leyden_lightning.api.states import TrainerState
+from leyden_lightning.legacy import arguments as older
+from leyden_lightning.legacy.notices import definition, legacy, strict
+from leyden_lightning.legacy.running import LightningRun
+from leyden_lightning.legacy.users import own
+
+_DEFAULTS: dict[str, Any] = {
+    "accelerator": "auto", "strategy": "auto", "devices": "auto", "num_nodes": 1, "precision": None, "logger": None,
+    "callbacks": None, "fast_dev_run": False, "max_epochs": None, "min_epochs": None, "max_steps": -1, "min_steps": None,
+    "max_time": None, "limit_train_batches": None, "limit_val_batches": None, "limit_test_batches": None,
+    "limit_predict_batches": None, "overfit_batches": 0.0, "val_check_interval": None, "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": None, "log_every_n_steps": None, "enable_checkpointing": None, "enable_progress_bar": None,
+    "enable_model_summary": None, "accumulate_grad_batches": 1, "gradient_clip_val": None, "gradient_clip_algorithm": None,
+    "deterministic": None, "benchmark": None, "inference_mode": True, "use_distributed_sampler": True, "profiler": None,
+    "detect_anomaly": False, "barebones": False, "plugins": None, "sync_batchnorm": False,
+    "reload_dataloaders_every_n_epochs": 0, "default_root_dir": None, "enable_autolog_hparams": True, "model_registry": None,
+}  # fmt: skip
+"""The arguments of Lightning 2.6 with their defaults."""
+
+_GENERATIONS = ("2.6",)
+
+_GONE = {
+    "logger_connector": "values are in trainer.callback_metrics, logged_metrics and progress_bar_metrics",
+    "accelerator_connector": "the parts of a run are trainer.accelerator, trainer.strategy and trainer.precision",
+    "checkpoint_connector": "write trainer.save_checkpoint(path), and trainer.fit(model, ckpt_path=path)",
+    "data_connector": "loaders are trainer.train_dataloader, val_dataloaders, test_dataloaders and predict_dataloaders",
+    "signal_connector": "write Trainer(on_interrupt=...) to say what Ctrl-C does",
+    "train_loop": "the counters are trainer.progress",
+    "evaluation_loop": "the counters are trainer.progress",
+    "validate_loop": "the counters are trainer.progress",
+    "test_loop": "the counters are trainer.progress",
+    "predict_loop": "predictions are what trainer.predict() returns",
+    "amp_backend": "there is torch's own mixed precision only",
+    "tuning": "Tuner(trainer) tries things out on copies",
+    "evaluating": "trainer.validating or trainer.testing",
+}
+
+
+def _signature() -> inspect.Signature:
+    kinds = inspect.Parameter
+    parameters = [kinds("self", kinds.POSITIONAL_OR_KEYWORD)]
+    parameters += [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in _DEFAULTS.items()]
+    return inspect.Signature([*parameters, kinds("others", kinds.VAR_KEYWORD)])
+
+
+class Trainer(leyden.Trainer):
+    """Runs modules as Lightning 2.6 does, and understands what older ones said.
+
+    Takes the arguments of Lightning's Trainer, of every release, and those of :class:`leyden.Trainer`. Arguments that are not
+    given come from variables ``PL_TRAINER_<NAME>``. ``strict_api="2.6"`` makes everything older an error.
+
+    Raises:
+        MisconfigurationException: an argument is wrong; it is also the ValueError, TypeError and so on of leyden.
+    """
+
+    def __init__(self, *positional: Any, **arguments: Any) -> None:
+        if positional:
+            names = ", ".join(f"{name}={value!r}" for name, value in zip(("logger", "..."), positional[:1], strict=False))
+            raise TypeError(
+                f"Trainer({positional[0]!r}, ...): its arguments have names, and their order changed between releases; "
+                f"write Trainer({names}), or whichever argument was meant"
+            )
+        strict_api = arguments.pop("strict_api", None)
+        if strict_api not in (None, *_GENERATIONS):
+            raise ValueError(f"Trainer(strict_api={strict_api!r}): expected None or '2.6'")
+        self.strict_api: str | None = strict_api
+        given = {**argparsing.environment_defaults(Trainer, os.environ), **arguments}
+        with self._generation(), lightnings_errors():
+            translation = older.Translation(given)
+            given = translation.run()
+            given.setdefault("on_interrupt", "return")
+            if given.get("logger", None) in (None, True) and not given.get("fast_dev_run") and not given.get("barebones"):
+                given["logger"] = default_logger() or given.get("logger")
+            for name, value in _DEFAULTS.items():  # what may be None in Lightning and not in leyden
+                if given.get(name) is None and value is not None and name != "check_val_every_n_epoch":
+                    given.pop(name, None)
+            self.resume_from_checkpoint: Any = None
+            self.truncated_bptt_steps: int | None = None
+            self.automatic_optimization: bool | None = None
+            self.prepare_data_per_node: bool | None = None
+            self.multiple_trainloader_mode: str | None = None
+            self.auto_lr_find: Any = False
+            self.auto_scale_batch_size: Any = False
+            vars(self).update(translation.kept)
+            self.last_stage: str | None = None
+            self.last_failed = False
+            super().__init__(**given)
+            for callback in self.callbacks:
+                for name in ("on_init_start", "on_init_end"):
+                    hook = own(callback, name)
+                    if callable(hook):
+                        legacy(
+                            f"{type(callback).__qualname__}.{name}", "setup, which is called with stage='fit'", definition(hook)
+                        )
+                        hook(self)
+
+    def _register_parts(self) -> None:
+        super()._register_parts()
+        self.bus.register(LightningRun(), name="Lightning's keys and counts")
+
+    __init__.__signature__ = _signature()  # type: ignore[attr-defined]  # what inspect reads
+
+    @contextmanager
+    def _generation(self) -> Iterator[None]:
+        token = strict.set(self.strict_api is not None)
+        try:
+            yield
+        finally:
+            strict.reset(token)
+
+    @contextmanager
+    def _run(self, stage: str) -> Iterator[None]:
+        self.last_stage, self.last_failed = stage, True
+        with self._generation(), lightnings_errors():
+            yield
+        self.last_failed = False
+
+    # ---- what to run ----
+
+    def fit(
+        self,
+        model: Any = None,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: Any = None,
+        ckpt_path: Any = None,
+        weights_only: bool | None = None,
+        **of_old: Any,
+    ) -> leyden.History:
+        """As :meth:`leyden.Trainer.fit`; takes ``train_dataloader`` too, and continues ``resume_from_checkpoint``."""
+        with self._run("fit"):
+            train_dataloaders = _one_of("fit", "train_dataloaders", train_dataloaders, of_old, "train_dataloader")
+            _refuse_others("fit", of_old)
+            if ckpt_path is None:
+                ckpt_path = self.resume_from_checkpoint
+            if self.multiple_trainloader_mode is not None and isinstance(train_dataloaders, list | tuple | dict):
+                train_dataloaders = leyden.CombinedLoader(train_dataloaders, self.multiple_trainloader_mode)
+            return super().fit(
+                model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, _plain_weights("fit", weights_only)
+            )
+
+    def validate(
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: Any = None,
+        weights_only: bool | None = None,
+        **of_old: Any,
+    ) -> list[dict[str, float]]:
+        """As :meth:`leyden.Trainer.validate`; takes ``val_dataloaders`` too."""
+        with self._run("validate"):
+            dataloaders = _one_of("validate", "dataloaders", dataloaders, of_old, "val_dataloaders")
+            _refuse_others("validate", of_old)
+            weights_only = _plain_weights("validate", weights_only)
+            return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def test(
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        ckpt_path: Any = None,
+        verbose: bool = True,
+        datamodule: Any = None,
+        weights_only: bool | None = None,
+        **of_old: Any,
+    ) -> list[dict[str, float]]:
+        """As :meth:`leyden.Trainer.test`; takes ``test_dataloaders`` too."""
+        with self._run("test"):
+            dataloaders = _one_of("test", "dataloaders", dataloaders, of_old, "test_dataloaders")
+            _refuse_others("test", of_old)
+            weights_only = _plain_weights("test", weights_only)
+            return super().test(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def predict(
+        self,
+        model: Any = None,
+        dataloaders: Any = None,
+        datamodule: Any = None,
+        return_predictions: bool | None = None,
+        ckpt_path: Any = None,
+        weights_only: bool | None = None,
+        max_bytes: float = 8 * 2**30,
+    ) -> list[Any] | None:
+        """As :meth:`leyden.Trainer.predict`."""
+        with self._run("predict"):
+            weights_only = _plain_weights("predict", weights_only)
+            return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only, max_bytes)
+
+    def tune(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What ``auto_scale_batch_size`` and ``auto_lr_find`` asked for, as 1.x did it.
+
+        Returns:
+            ``{"scale_batch_size": size, "lr_find": finder}``, of those that were asked for.
+        """
+        from leyden_lightning.api.resolution import resolve
+
+        legacy("trainer.tune()", "Tuner(trainer).lr_find(model), and Tuner(trainer).scale_batch_size(model)")
+        found: dict[str, Any] = {}
+        options = {**kwargs.pop("scale_batch_size_kwargs", {})}, {**kwargs.pop("lr_find_kwargs", {})}
+        tuner = resolve("Tuner")(self)
+        if self.auto_scale_batch_size:
+            mode = self.auto_scale_batch_size if isinstance(self.auto_scale_batch_size, str) else "power"
+            found["scale_batch_size"] = tuner.scale_batch_size(model, *args, mode=mode, **options[0], **kwargs)
+        if self.auto_lr_find:
+            name = {"attr_name": self.auto_lr_find} if isinstance(self.auto_lr_find, str) else {}
+            found["lr_find"] = tuner.lr_find(model, *args, **name, **options[1], **kwargs)
+        return found
+
+    @contextmanager
+    def init_module(self, empty_init: bool | None = None) -> Iterator[None]:
+        """Inside, tensors are made on the run's device.
+
+        Args:
+            empty_init: True makes ``torch.nn.init`` do nothing, for weights that a checkpoint brings anyway.
+        """
+        with torch.device(self.strategy.device), _no_initialization() if empty_init else nullcontext():
+            yield
+
+    # ---- command lines ----
+
+    @classmethod
+    def add_argparse_args(cls, parent_parser: ArgumentParser, **kwargs: Any) -> ArgumentParser:
+        """Adds an option for each of the Trainer's arguments to a parser, and returns it."""
+        return argparsing.add_argparse_args(cls, parent_parser, **kwargs)
+
+    @classmethod
+    def from_argparse_args(cls, args: Namespace | ArgumentParser, **kwargs: Any) -> Trainer:
+        """Builds a Trainer from a namespace; ``kwargs`` go before its entries, what is no argument is ignored."""
+        built: Trainer = argparsing.from_argparse_args(cls, args, **kwargs)
+        return built
+
+    @classmethod
+    def parse_argparser(cls, arg_parser: ArgumentParser | Namespace) -> Namespace:
+        """The namespace of a parser."""
+        return argparsing.parse_argparser(cls, arg_parser)
+
+    @classmethod
+    def match_env_arguments(cls) -> Namespace:
+        """The arguments that ``PL_TRAINER_<NAME>`` variables give."""
+        return Namespace(**argparsing.environment_defaults(cls, os.environ))
+
+    @classmethod
+    def default_attributes(cls) -> dict[str, Any]:
+        """The arguments with their defaults."""
+        return dict(_DEFAULTS)
+
+    # ---- what users read ----
+
+    @property
+    def global_step(self) -> int:
+        """Steps of all optimizers so far: with two that step at each batch, twice as many as batches."""
+        return sum(self.progress.optimizer_steps) or self.progress.global_step
+
+    @property
+    def batches_stepped(self) -> int:
+        """Training steps that updated anything, whatever the optimizers: the x axis of the loggers."""
+        return self.progress.global_step
+
+    @property
+    def total_batch_idx(self) -> int:
+        """The index of the last training batch, over all epochs."""
+        return self.progress.total_batches - 1
+
+    @property
+    def state(self) -> TrainerState:
+        """What runs, how far, and what for."""
+        return TrainerState(self)
+
+    @property
+    def global_rank(self) -> int:
+        """This process among all of the run."""
+        return self.strategy.rank
+
+    @property
+    def local_rank(self) -> int:
+        """This process among those of its node."""
+        return self.strategy.local_rank
+
+    @property
+    def node_rank(self) -> int:
+        """This node among the nodes."""
+        return self.strategy.node_rank
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of this node."""
+        return len(self.device_ids)
+
+    @property
+    def precision_plugin(self) -> leyden.Precision:
+        """The number formats of the run."""
+        return self.precision
+
+    @property
+    def training_type_plugin(self) -> leyden.Strategy:
+        """The strategy, as 1.x called it."""
+        return self.strategy
+
+    @property
+    def scaler(self) -> Any:
+        """The gradient scaler, or None."""
+        return getattr(self.precision, "scaler", None)
+
+    @property
+    def early_stopping_callbacks(self) -> list[Any]:
+        """The callbacks that stop training early."""
+        return [callback for callback in self.callbacks if hasattr(callback, "stopped_epoch") and hasattr(callback, "patience")]
+
+    @property
+    def early_stopping_callback(self) -> Any:
+        """The first of them, or None."""
+        return next(iter(self.early_stopping_callbacks), None)
+
+    @property
+    def prediction_writer_callbacks(self) -> list[Any]:
+        """The callbacks that write predictions."""
+        return [callback for callback in self.callbacks if hasattr(callback, "write_on_batch_end")]
+
+    @property
+    def lr_schedulers(self) -> list[dict[str, Any]]:
+        """The schedulers as 1.x had them: dicts with ``scheduler``, ``interval``, ``frequency``, ``monitor`` and so on."""
+        return [vars(config) for config in self.lr_scheduler_configs]
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, int]:
+        """``num_replicas`` and ``rank`` of a DistributedSampler of one's own."""
+        return {"num_replicas": self.world_size, "rank": self.strategy.rank}
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Whether the process was told to end."""
+        return bool(getattr(self, "terminated", False))
+
+    @property
+    def num_gpus(self) -> int:
+        """CUDA devices of this node that the run uses."""
+        return self.num_devices if self.strategy.device.type == "cuda" else 0
+
+    gpus = num_gpus
+
+    @property
+    def num_processes(self) -> int:
+        """Processes of this node."""
+        return self.num_devices
+
+    @property
+    def root_gpu(self) -> int | None:
+        """The first CUDA device of the run, or None."""
+        return self.device_ids[0] if self.num_gpus else None
+
+    @property
+    def data_parallel_device_ids(self) -> list[int] | None:
+        """The CUDA devices of the run, or None."""
+        return list(self.device_ids) if self.num_gpus else None
+
+    @property
+    def progress_bar_dict(self) -> dict[str, Any]:
+        """What stands at the end of the progress bar."""
+        return dict(self.progress_bar_metrics)
+
+    @property
+    def weights_save_path(self) -> str:
+        """Where checkpoints go."""
+        callback = self.checkpoint_callback
+        return (getattr(callback, "dirpath", None) if callback else None) or self.default_root_dir
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _GONE:
+            raise AttributeError(f"trainer.{name} was of Lightning's inside: {_GONE[name]}")
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{did_you_mean(name, dir(type(self)))}")
+
+
+class _no_initialization(TorchFunctionMode):  # used like a function
+    """Inside, ``torch.nn.init`` returns tensors as they are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def _one_of(method: str, name: str, value: Any, of_old: dict[str, Any], old: str) -> Any:
+    if old not in of_old:
+        return value
+    given = of_old.pop(old)
+    if given is None:
+        return value
+    legacy(f"trainer.{method}({old}=...)", f"trainer.{method}({name}=...)")
+    if value is not None:
+        raise MisconfigurationException(f"trainer.{method}({name}=..., {old}=...): both are the loaders; leave out {old}")
+    return given
+
+
+def _refuse_others(method: str, others: Mapping[str, Any]) -> None:
+    for name in others:
+        known = inspect.signature(getattr(Trainer, method)).parameters
+        raise TypeError(f"trainer.{method}() has no argument {name!r}{did_you_mean(name, known)}")
+
+
+def _plain_weights(method: str, weights_only: bool | None) -> bool | None:
+    if weights_only is False:
+        legacy(f"trainer.{method}(weights_only=False)", "nothing: leyden reads a checkpoint as plain data, whatever wrote it")
+        return None
+    return weights_only

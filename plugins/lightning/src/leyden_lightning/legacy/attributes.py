@@ -1,0 +1,178 @@
+"""What modules and loggers of older generations had as attributes, for every module and logger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import leyden
+import torch
+from leyden.adapted import extend
+
+from leyden_lightning.api.tools import grad_norm
+from leyden_lightning.legacy.notices import legacy
+from leyden_lightning.legacy.tbptt import tbptt_split_batch
+
+_trainers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+class PrecisionName(str):
+    """A precision's name that is also equal to what 1.x called it: ``"16-mixed" == 16``."""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, int) and not isinstance(other, bool):
+            return self.startswith(str(other))
+        if isinstance(other, str):
+            return str.__eq__(self, other) or self == f"{other}-mixed" or str.__eq__(self, f"{other}-true")
+        return NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+
+def precision_name(trainer: leyden.Trainer | None) -> PrecisionName:
+    """The name of a run's precision; ``"32-true"`` without a run."""
+    given: Any = trainer.choices.get("precision") if trainer is not None else None
+    name = str(given) if isinstance(given, str | int) else getattr(getattr(trainer, "precision", None), "name", "32-true")
+    known = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+    return PrecisionName(known.get(name, name))
+
+
+def _run(module: leyden.Module) -> Any:
+    return vars(module).get("_trainer")
+
+
+def _on_strategy(*names: str) -> property:
+    def asked(module: leyden.Module) -> bool:
+        trainer = _run(module)
+        return trainer is not None and any(trainer.strategy.name.startswith(name) for name in names)
+
+    return property(asked)
+
+
+def _use_amp(module: leyden.Module) -> bool:
+    return "mixed" in precision_name(_run(module))
+
+
+def manual_optimizer_step(
+    module: leyden.Module,
+    optimizer: Any,
+    force_optimizer_step: bool = False,
+    make_optimizer_step: bool | None = None,
+    **kwargs: Any,
+) -> None:
+    """Steps an optimizer in manual optimization and clears its gradients, as 1.0 did.
+
+    Args:
+        module: the module.
+        optimizer: one of ``self.optimizers()``.
+        force_optimizer_step: whether to step although the accumulation window is not full.
+        make_optimizer_step: False leaves it at the gradients; the name of 1.0.7.
+        kwargs: accepted where 1.0 had a closure, which is not run.
+    """
+    legacy("self.manual_optimizer_step(optimizer)", "optimizer.step(); optimizer.zero_grad()")
+    if make_optimizer_step is False:
+        return
+    step: Any = module.trainer.train_step
+    due, step.due = step.due, step.due or force_optimizer_step or bool(make_optimizer_step)
+    try:
+        if step.due:
+            optimizer.step()
+            getattr(optimizer, "optimizer", optimizer).zero_grad()
+    finally:
+        step.due = due
+
+
+def get_progress_bar_dict(module: leyden.Module) -> dict[str, Any]:
+    """What stands at the end of the progress bar: the running loss, the version, and what was logged for it."""
+    trainer = _run(module)
+    if trainer is None:
+        return {}
+    items: dict[str, Any] = {}
+    losses = (getattr(participant.plugin, "losses", None) for participant in trainer.bus.participants)
+    kept = next((found for found in losses if found), None)
+    if kept:
+        loss = float(torch.stack(list(kept)).float().mean())
+        items["loss"] = f"{loss:.3g}"
+    version = getattr(trainer.logger, "version", None)
+    if version is not None:
+        items["v_num"] = version
+    return items
+
+
+def _summarize(module: leyden.Module, mode: str | None = "top", max_depth: int | None = None) -> str:
+    from leyden_lightning.api.resolution import resolve
+
+    depth = max_depth if max_depth is not None else {"top": 1, "full": -1}.get(mode or "top", 1)
+    text: str = resolve("summarize")(module, depth)
+    return text
+
+
+class Summary:
+    """``self.logger.summary.scalar("loss", loss)``, a call that a tutorial of 0.8 had."""
+
+    def __init__(self, logger: leyden.Logger) -> None:
+        self.logger = logger
+
+    def scalar(self, name: str, value: Any, step: int | None = None) -> None:
+        """Hands a value to the logger, at the step of the run."""
+        legacy("self.logger.summary.scalar(name, value)", "self.log(name, value)")
+        trainer = _trainers.get(self.logger)
+        if step is None:
+            step = trainer.global_step if trainer is not None else 0
+        self.logger.log_metrics({name: float(value)}, step)
+
+
+def remember(trainer: leyden.Trainer) -> None:
+    """Notes which run loggers belong to."""
+    for logger in trainer.loggers:
+        _trainers[logger] = trainer
+
+
+def _nothing(name: str) -> Callable[..., None]:
+    def method(module: Any, *args: Any, **kwargs: Any) -> None:
+        return None
+
+    method.__name__ = name
+    method.__doc__ = "Did nothing in Lightning; an override is called."
+    return method
+
+
+def _datamodule(module: leyden.Module) -> Any:
+    trainer = _run(module)
+    return trainer.datamodule if trainer is not None else None
+
+
+def add() -> None:
+    """Adds them, once."""
+    if hasattr(leyden.Module, "use_amp"):
+        return
+    extend(
+        leyden.Module,
+        precision=property(lambda module: precision_name(_run(module))),
+        use_amp=property(_use_amp),
+        use_ddp=_on_strategy("ddp"),
+        use_ddp2=_on_strategy("ddp2"),
+        use_dp=_on_strategy("dp"),
+        use_tpu=property(lambda module: module.device.type == "xla"),
+        on_tpu=property(lambda module: module.device.type == "xla"),
+        truncated_bptt_steps=0,
+        datamodule=property(_datamodule),
+        get_progress_bar_dict=get_progress_bar_dict,
+        manual_optimizer_step=manual_optimizer_step,
+        tbptt_split_batch=tbptt_split_batch,
+        summarize=_summarize,
+        grad_norm=lambda module, norm_type: grad_norm(module, norm_type),
+        **{
+            name: _nothing(name)
+            for name in (
+                "training_epoch_end", "validation_epoch_end", "test_epoch_end", "on_epoch_start", "on_epoch_end",
+                "on_pretrain_routine_start", "on_pretrain_routine_end", "on_batch_start", "on_batch_end",
+            )
+        },
+    )  # fmt: skip
+    extend(leyden.Logger, summary=property(Summary))

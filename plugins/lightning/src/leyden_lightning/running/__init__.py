@@ -1,0 +1,1 @@
+"""Scripts that import Lightning by its own name."""

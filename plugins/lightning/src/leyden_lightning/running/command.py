@@ -1,0 +1,32 @@
+"""``leyden run``: a script written for Lightning, unchanged."""
+
+from __future__ import annotations
+
+from argparse import REMAINDER, ArgumentParser, Namespace
+from typing import ClassVar
+
+from leyden_lightning.running.script import run_script
+
+
+class RunCommand:
+    """Runs a script whose imports of Lightning mean the port."""
+
+    help: ClassVar[str] = "runs a script written for PyTorch Lightning, without an edit"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Takes the script and its arguments."""
+        parser.add_argument("-m", dest="module", action="store_true", help="run a module, as `python -m` does")
+        parser.add_argument("script", help="a script, or with -m a module")
+        parser.add_argument("arguments", nargs=REMAINDER, help="its arguments")
+
+    def run(self, args: Namespace) -> int:
+        """Runs it; its exit code is the command's."""
+        words = [args.script, *args.arguments]
+        try:
+            run_script(["-m", *words] if args.module else words)
+        except FileNotFoundError as error:
+            if error.filename is not None:
+                raise
+            print(f"leyden run: {error}")
+            return 2
+        return 0
