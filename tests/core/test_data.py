@@ -239,9 +239,35 @@ def test_a_list_that_says_too_much_trains_what_it_gives_and_is_told():
 
 
 @pytest.mark.filterwarnings("ignore:Length of IterableDataset")
-def test_a_stream_that_says_too_little_is_read_as_far_as_it_says():
-    module, _ = fit(DataLoader(Stream(5, says=3)))
-    assert len(module.trained) == 3
+def test_a_stream_that_says_too_little_trains_all_that_it_gives_and_is_told_once():
+    with pytest.warns(LeydenWarning) as told:
+        module, _ = fit(DataLoader(Stream(5, says=3)), max_epochs=2)
+    assert len(module.trained) == 10
+    assert [str(warning.message) for warning in told if issubclass(warning.category, LeydenWarning)] == [  # torch tells too
+        "the training loader says it has 3 batches an epoch but gave 5; every epoch trains what it gives"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+def test_a_limit_is_heeded_whatever_a_stream_says():
+    module, _ = fit(DataLoader(Stream(5, says=3)), limit_train_batches=2)
+    assert len(module.trained) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+@pytest.mark.filterwarnings("ignore::leyden.LeydenWarning")
+@pytest.mark.parametrize("says", [3, 5, 8, None])
+def test_a_stream_validates_at_each_epochs_end_whatever_it_says(says):
+    validated = []
+
+    class Validating(Takes):
+        def validation_step(self, batch, batch_idx):
+            validated.append(self.trainer.progress.batch)
+
+    module = Validating()
+    Trainer(max_epochs=2, num_sanity_val_steps=0).fit(module, DataLoader(Stream(5, says=says)), [X])
+    assert len(module.trained) == 10
+    assert validated == [5, 5]
 
 
 def test_a_short_last_window_of_a_stream_is_stepped():

@@ -42,6 +42,11 @@ class Loader:
     samples: int | None = None
     """How many samples this process reads in an epoch, where it reads but a part of them and that is known."""
 
+    @property
+    def reads(self) -> int | float:
+        """Batches an epoch reads at most. What a stream says of its length is no limit: all that it gives is read."""
+        return self.length if self.reliable or self.length != self.whole else INFINITE
+
     stream: Stream | None = None
     """Reads it; None if nobody does, as where a fit is only planned."""
 

@@ -75,7 +75,7 @@ def batches(
     ahead = not loader.reliable or device.type != "cpu"
     loader.stream.read_ahead(ahead)
     reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
-    return read_ahead(reader, loader.length - done) if ahead else counted(reader, loader.length - done)
+    return read_ahead(reader, loader.reads - done) if ahead else counted(reader, loader.reads - done)
 
 
 def training_batches(

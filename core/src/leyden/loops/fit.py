@@ -142,7 +142,7 @@ class FitLoop:
             metrics.enter(TRAIN_EPOCH)
             progress.moment = EPOCH_START
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
-        schedulers, is_last = self.schedulers, batch_idx >= loader.length
+        schedulers, is_last = self.schedulers, batch_idx >= loader.reads
         by_step = schedulers.step
         metrics.enter(TRAIN_BATCH)
         if batch_idx and moment != BATCH_START and self.resumes is not None:
@@ -197,7 +197,7 @@ class FitLoop:
                 break
         metrics.batch = None
         if (is_last and not skipped) or stops_inside_epoch(self):
-            if is_last and batch_idx < self.loader.length:
+            if is_last and batch_idx != self.loader.length:
                 check_given(self, batch_idx)
             return
         progress.moment = STEP

@@ -31,7 +31,7 @@ def stops_inside_epoch(loop: FitLoop) -> bool:
         trainer.should_stop = True
     if not trainer.should_stop or not trainer.strategy.agrees_to_stop:
         return False
-    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.loader.length else 0)
+    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.loader.reads else 0)
     return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
 
 
