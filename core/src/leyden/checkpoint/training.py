@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import notify
 from leyden.data.dealing import can_be_dealt
+from leyden.messages import notify
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
 from leyden.seeding import random_state, set_random_state
