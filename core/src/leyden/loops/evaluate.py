@@ -143,6 +143,7 @@ class EvaluateLoop:
         with closing(batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx)) as fetched:
             for batch, is_last in trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch"):
                 metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
+                metrics.seen.add(dataloader_idx)
                 place.moment = EVAL_BATCH_START
                 for hook in getattr(calls, starts) if moment != EVAL_BATCH_START else ():
                     hook(trainer, module, batch, batch_idx, dataloader_idx)
@@ -158,7 +159,6 @@ class EvaluateLoop:
                 if trainer.interrupt_requested:
                     trainer.stop_for_signal()
                 metrics.batch = None
-                metrics.seen.add(dataloader_idx)
         seed(batch_idx)  # whatever draws next finds the generators alike, also in a run that was resumed behind the last batch
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
