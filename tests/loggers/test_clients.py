@@ -19,6 +19,7 @@ import pytest
 from leyden import Trainer
 from leyden.testing import LoggerContract, TinyModule
 from leyden_loggers import CometLogger, MLflowLogger, WandbLogger
+from leyden_loggers.records import Record
 
 pytestmark = [
     # MLflow's store uses what SQLAlchemy 2.1 deprecates.
@@ -382,6 +383,12 @@ def test_mlflow_is_asked_once_for_records_that_come_fast(store, tmp_path, monkey
     logger.save()
     assert calls == [1]
     assert len(logger.experiment.get_metric_history(logger.version, "loss")) == 100
+
+
+def test_mlflow_keeps_each_of_several_equal_values_of_one_step_and_time(store, tmp_path):
+    logger = MLflowLogger(tracking_uri=f"sqlite:///{shutil.copy(store, tmp_path / 'mlflow.db')}")
+    logger._write([Record(3, {"epoch": 0}, 5.0), Record(3, {"epoch": 0}, 5.0)])
+    assert len(logger.experiment.get_metric_history(logger.version, "epoch")) == 2
 
 
 # ---- Comet ----
