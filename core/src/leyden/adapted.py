@@ -21,7 +21,7 @@ class _Offered:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
-            return self.value
+            return self if isinstance(self.value, property) else self.value  # TorchScript compiles what it sees as properties
         for table in _TABLES:  # an instance's plain attributes come before this by Python's own rules
             found = vars(instance).get(table)
             if found and self.name in found:

@@ -22,9 +22,9 @@ class PrecisionName(str):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, int) and not isinstance(other, bool):
-            return self.startswith(str(other))
+            return str(self).startswith(str(other))
         if isinstance(other, str):
-            return str.__eq__(self, other) or self == f"{other}-mixed" or str.__eq__(self, f"{other}-true")
+            return str(self) in (other, f"{other}-mixed", f"{other}-true")
         return NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -124,7 +124,7 @@ class Summary:
         trainer = _trainers.get(self.logger)
         if step is None:
             step = trainer.global_step if trainer is not None else 0
-        self.logger.log_metrics({name: float(value)}, step)
+        self.logger.log_metrics({name: value.item() if isinstance(value, torch.Tensor) else float(value)}, step)
 
 
 def remember(trainer: leyden.Trainer) -> None:

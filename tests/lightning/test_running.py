@@ -1,0 +1,174 @@
+"""Scripts that import Lightning by its own names run without an edit, also in the processes and packages that they use."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import leyden
+import leyden_lightning as pl
+import pytest
+from leyden_cli.main import main
+
+SCRIPT = """
+import sys
+import torch
+import lightning as L
+import pytorch_lightning as pl
+import lightning.pytorch as lp
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.callbacks.early_stopping import EarlyStopping
+import helper_package
+
+assert L.LightningModule is pl.LightningModule is lp.LightningModule is helper_package.Base
+assert pl.callbacks.ModelCheckpoint is ModelCheckpoint is L.pytorch.callbacks.ModelCheckpoint
+
+
+class Model(helper_package.Base):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.net(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+if __name__ == "__main__":
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, accelerator="cpu", devices=int(sys.argv[1]), strategy=sys.argv[2])
+    trainer.fit(Model(), torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2))
+    if trainer.is_global_zero:
+        print("trained", trainer.global_step, type(trainer).__module__, pl.__version__)
+"""
+PACKAGE = "from pytorch_lightning import LightningModule as Base\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "helper_package").mkdir()
+    (tmp_path / "helper_package/__init__.py").write_text(PACKAGE)
+    path = tmp_path / "train.py"
+    path.write_text(textwrap.dedent(SCRIPT))
+    return path
+
+
+def run(*words: str) -> str:
+    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=True, timeout=200).stdout
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    argv, path = list(sys.argv), list(sys.path)
+    yield
+    sys.argv, sys.path[:] = argv, path
+    pl.uninstall()
+    sys.modules.pop("helper_package", None)
+
+
+@pytest.mark.usefixtures("restored")
+def test_leyden_run_runs_a_script_without_an_edit(script, capsys):
+    assert main(["run", str(script), "1", "auto"]) == 0
+    assert capsys.readouterr().out == "trained 4 leyden_lightning.api.trainer 2.6.6\n"
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_ranks_that_a_script_starts_see_the_port_too(script, strategy):
+    assert run("leyden_lightning", str(script), "2", strategy) == "trained 2 leyden_lightning.api.trainer 2.6.6\n"
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_module_can_be_run_as_well(script, capsys, monkeypatch):
+    monkeypatch.chdir(script.parent)
+    assert main(["run", "-m", "train", "1", "auto"]) == 0
+    assert capsys.readouterr().out == "trained 4 leyden_lightning.api.trainer 2.6.6\n"
+
+
+def test_a_script_that_is_not_there_is_said(capsys):
+    assert main(["run", "nowhere.py"]) == 2
+    assert capsys.readouterr().out == "leyden run: there is no script 'nowhere.py'\n"
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    pl.install()
+    yield
+    pl.uninstall()
+
+
+@pytest.mark.usefixtures("installed")
+def test_install_has_lightnings_names_mean_the_port():
+    assert importlib.import_module("pytorch_lightning") is pl
+    assert importlib.import_module("lightning.pytorch") is pl
+    lightning = importlib.import_module("lightning")
+    assert lightning.Trainer is pl.Trainer
+    assert lightning.pytorch is pl
+    assert importlib.import_module("pytorch_lightning.utilities.seed") is importlib.import_module(
+        "leyden_lightning.utilities.seed"
+    )
+    assert importlib.import_module("lightning.fabric.utilities.seed").seed_everything is pl.seed_everything
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_ports_own_modules_keep_their_names_and_specs():
+    importlib.import_module("pytorch_lightning.callbacks")
+    module = sys.modules["leyden_lightning.callbacks"]
+    assert module.__name__ == module.__spec__.name == "leyden_lightning.callbacks"
+    assert pl.__spec__.name == "leyden_lightning"
+
+
+@pytest.mark.usefixtures("installed")
+def test_libraries_that_ask_for_the_version_are_answered():
+    assert metadata.version("pytorch-lightning") == metadata.version("lightning") == "2.6.6"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_submodule_that_is_not_ported_is_not_found():
+    with pytest.raises(ModuleNotFoundError, match="the port of Lightning to leyden has no such part"):
+        importlib.import_module("lightning.app")
+
+
+def test_install_is_undone():
+    path = os.environ.get("PYTHONPATH")
+    pl.install()
+    importlib.import_module("pytorch_lightning")
+    pl.uninstall()
+    assert "pytorch_lightning" not in sys.modules
+    assert os.environ.get("PYTHONPATH") == path
+
+
+def test_a_lightning_that_was_imported_before_is_an_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", type(sys)("pytorch_lightning"))
+    with pytest.raises(RuntimeError) as caught:
+        pl.install()
+    assert str(caught.value) == ("pytorch_lightning was imported already, from None; call leyden_lightning.install() before that")
+
+
+def test_torchmetrics_objects_are_logged_under_the_port():
+    torchmetrics = pytest.importorskip("torchmetrics")
+
+    class Module(pl.demos.boring_classes.BoringModel):
+        def __init__(self):
+            super().__init__()
+            self.metric = torchmetrics.MeanMetric()
+
+        def training_step(self, batch, batch_idx):
+            loss = self.step(batch)
+            self.metric(loss)
+            self.log("mean", self.metric, on_epoch=True, on_step=False)
+            return loss
+
+    trainer = pl.Trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=0, logger=False, enable_checkpointing=False,
+                         enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    trainer.fit(Module())
+    assert trainer.callback_metrics["mean"] > 0
+    assert isinstance(trainer, leyden.Trainer)
