@@ -14,9 +14,10 @@ from leyden.testing import (
     ProfilerContract,
     StrategyContract,
 )
+from leyden.testing.contracts.runs import tiny
 from leyden_accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from leyden_precision import BF16MixedPrecision, BF16Precision, FP16MixedPrecision, FP16Precision, FP64Precision, FullPrecision
-from leyden_strategies import SingleDeviceStrategy
+from leyden_strategies import DPStrategy, SingleDeviceStrategy
 
 
 class TestPlainAccelerator(AcceleratorContract):
@@ -47,6 +48,29 @@ class TestPlainStrategy(StrategyContract):
 class TestSingleDevice(StrategyContract):
     def strategy(self):
         return SingleDeviceStrategy()
+
+
+class TestDPOnOneDevice(StrategyContract):
+    def strategy(self):
+        return DPStrategy()
+
+
+class TestDP(StrategyContract):
+    tolerance = 1e-6
+
+    def strategy(self):
+        return DPStrategy()
+
+    def _trainer(self, root, **options):
+        return super()._trainer(root, devices=2, **options)
+
+    def test_each_batch_runs_the_users_step_once(self, tmp_path):
+        """On each replica, that is."""
+        module, seen = tiny(), []
+        original = module.training_step
+        module.training_step = lambda batch, batch_idx: seen.append(batch_idx) or original(batch, batch_idx)
+        self._trainer(tmp_path).fit(module)
+        assert seen == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 class TestPlainPrecision(PrecisionContract):

@@ -61,6 +61,11 @@ def batches(
                 f"trainer.batches() runs one forward and backward a batch, but {type(module).__name__}'s optimizers "
                 f"evaluate the loss themselves or take turns; use fit()"
             )
+        if trainer.strategy.replicas > 1:
+            raise ValueError(
+                f"trainer.batches() leaves the forward pass to you, so strategy={trainer.strategy.name!r} cannot run it on "
+                f"{trainer.strategy.replicas} replicas; use fit()"
+            )
         with isolated_random_state():
             for batch, batch_idx, is_last in loop.batches():
                 if trainer.accumulate_grad_batches > 1:

@@ -157,6 +157,24 @@ class Strategy(Component):
     withholds_step: bool = False
     """Whether the step for which ``on_before_optimizer_step`` was just called is not to be taken, on any process."""
 
+    replicas: int = 1
+    """How many replicas of the module this process runs each batch on, a part of the batch on each, from :meth:`connect` on."""
+
+    def join_replicas(self, name: str, function: Callable[[list[Any]], Any]) -> bool:
+        """Has ``function`` make the output of a step function of what it returned in each replica, until the run ends.
+
+        Called before :meth:`setup_environment`. Without, a strategy with several replicas makes one output of theirs itself.
+
+        Args:
+            name: ``"training_step"`` and so on.
+            function: is given the outputs of the replicas, in order, their tensors on :attr:`device` and with their graphs; what
+                it returns is the step's output.
+
+        Returns:
+            False if a step runs on the whole batch, so that there is nothing to join and ``function`` is not called.
+        """
+        return False
+
     # ---- communication: every process takes part in each ----
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:

@@ -1,6 +1,7 @@
 """How processes and devices share the work of a leyden run."""
 
 from leyden_strategies.ddp import DDPNotebookStrategy, DDPStrategy
+from leyden_strategies.dp import DPStrategy
 from leyden_strategies.names import DDPForkStrategy, DDPSpawnStrategy
 from leyden_strategies.processes import ProcessesStrategy
 from leyden_strategies.single_device import SingleDeviceStrategy
@@ -10,6 +11,7 @@ __all__ = [
     "DDPNotebookStrategy",
     "DDPSpawnStrategy",
     "DDPStrategy",
+    "DPStrategy",
     "ProcessesStrategy",
     "SingleDeviceStrategy",
 ]

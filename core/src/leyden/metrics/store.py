@@ -34,9 +34,10 @@ TRAIN_EPOCH = Context("a training epoch", on_step=False, per_batch=False)
 EVAL_BATCH = Context("an evaluation batch", on_step=False, per_batch=True)
 EVAL_EPOCH = Context("an evaluation", on_step=False, per_batch=False)
 
-_REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
-               torch.mean: "mean", torch.sum: "sum", torch.min: "min", torch.max: "max",
-               sum: "sum", min: "min", max: "max"}  # fmt: skip
+REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
+              torch.mean: "mean", torch.sum: "sum", torch.min: "min", torch.max: "max",
+              sum: "sum", min: "min", max: "max"}  # fmt: skip
+"""What ``reduce_fx`` may be, and what it means."""
 
 
 _PENDING = 64
@@ -326,7 +327,7 @@ class Metrics:
                 f"self.log({name!r}, ..., on_step=True): {context.name} has no step; leave on_step out, or log from a batch hook"
             )
         try:
-            reduction = _REDUCTIONS[reduce_fx]
+            reduction = REDUCTIONS[reduce_fx]
         except (KeyError, TypeError):
             raise ValueError(
                 f"self.log({name!r}, ..., reduce_fx={reduce_fx!r}): expected 'mean', 'sum', 'min' or 'max'"
