@@ -39,7 +39,7 @@ def acme(tmp_path, monkeypatch):
 
 def test_the_example_package_trains_by_name(acme, tmp_path, capsys):
     trainer = Trainer(
-        logger={"jsonl": {"directory": str(tmp_path / "out")}}, strategy="counted", accelerator="cpu", max_epochs=1,
+        logger={"records": {"directory": str(tmp_path / "out")}}, strategy="counted", accelerator="cpu", max_epochs=1,
         log_every_n_steps=1, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(TinyModule())

@@ -86,6 +86,11 @@ WRONG = {
     "auto_resume": (SWITCH, ["yes", 1], []),
     "nan_policy": ("'stop', 'skip', 'strict' or 'off'", [1, True], ["raise"]),
     "loader_key_template": ("a str with '{name}' and '{loader}', such as '{loader}/{name}'", [1, True], ["{name}", "x"]),
+    "on_plugin_error": (
+        "'raise', 'quarantine', or a dict of these such as {'logger': 'quarantine', 'callback': 'raise'}",
+        [1, True],
+        ["stop", {"loggers": "raise"}],
+    ),
     "on_interrupt": ("'raise' or 'return'", [1, True], ["stop"]),
 }
 
