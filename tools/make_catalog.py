@@ -12,6 +12,8 @@ import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = ROOT / "core/src/leyden/catalog.json"
+TO_COME = {"leyden.accelerators": {"tpu": "leyden-xla", "xla": "leyden-xla"}}
+"""Names that people ask for, by group, and the distribution that will bring them."""
 
 
 def projects() -> list[Path]:
@@ -27,6 +29,8 @@ def catalog() -> str:
         for group, entry_points in project.get("entry-points", {}).items():
             if group == "leyden" or group.startswith("leyden."):
                 found.setdefault(group, {}).update(dict.fromkeys(entry_points, project["name"]))
+    for group, names in TO_COME.items():
+        found[f"{group} to come"] = names
     return json.dumps(found, indent=2, sort_keys=True) + "\n"
 
 

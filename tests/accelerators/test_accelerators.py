@@ -91,6 +91,58 @@ def test_cuda_devices_are_numbered(two_gpus):
     assert [str(accelerator.device(index)) for index in accelerator.parse_devices(-1)] == ["cuda:0", "cuda:1"]
 
 
+@pytest.mark.parametrize(
+    ("devices", "indices"),
+    [
+        (1, [0]), ("1", [0]), (2, [0, 1]), (-1, [0, 1]), ("-1", [0, 1]), ("auto", [0, 1]), ([1], [1]), ((0, 1), [0, 1]),
+        ("0,1", [0, 1]), ("0, 1", [0, 1]), (" 1,0 ", [1, 0]), ("1,", [1]),
+    ],
+)  # fmt: skip
+def test_devices_come_in_every_form(two_gpus, devices, indices):
+    assert CUDAAccelerator().parse_devices(devices) == indices
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (0, "devices=0 is no device at all; pass a count of at least 1, or -1 for all"),
+        ("0", "devices='0' is no device at all; pass a count of at least 1, or -1 for all"),
+        ([], "devices=[] is no device at all; pass a count of at least 1, or -1 for all"),
+        (-2, "devices=-2 is no device at all; pass a count of at least 1, or -1 for all"),
+        ([0, 0], "devices=[0, 0] names a device twice"),
+        ("0,0", "devices='0,0' names a device twice"),
+        ([-1], "devices=[-1]: there is no device -1; accelerator 'cuda' has 0 to 1"),
+        ("0,2", "devices='0,2': there is no device 2; accelerator 'cuda' has 0 to 1"),
+        ([0.5], "devices=[0.5]: expected indices such as [0, 1], got float 0.5"),
+        ([True], "devices=[True]: expected indices such as [0, 1], got bool True"),
+        (["0"], "devices=['0']: expected indices such as [0, 1], got str '0'"),
+        ("", "devices='': expected 'auto', a count such as 2, or indices such as '0,1'"),
+        ("0-1", "devices='0-1': expected 'auto', a count such as 2, or indices such as '0,1'"),
+        ("3", "devices='3' but accelerator 'cuda' has 2 on this machine; pass devices=2 or another accelerator"),
+    ],
+)
+def test_devices_that_are_none_are_an_error(two_gpus, devices, message):
+    with pytest.raises(ValueError, match="devices=") as caught:
+        CUDAAccelerator().parse_devices(devices)
+    assert str(caught.value) == message
+
+
+def test_auto_is_one_gpu_in_a_notebook(two_gpus, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert CUDAAccelerator().parse_devices("auto") == [0]
+    assert CUDAAccelerator().parse_devices(-1) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["tpu", "xla"])
+def test_a_device_that_a_plug_in_will_bring_names_it(name):
+    with pytest.raises(LookupError) as caught:
+        Trainer(accelerator=name, logger=False)
+    assert str(caught.value) == (
+        f"accelerator='{name}' will come with leyden-xla, which does not exist yet; installed: 'cpu', 'cuda', 'gpu', 'mps'. A "
+        f"package of your own can bring it too: register a class under '{name}' in the entry-point group 'leyden.accelerators'"
+    )
+
+
 def test_cuda_setup_makes_the_device_current(monkeypatch):
     current = []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)

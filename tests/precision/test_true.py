@@ -107,6 +107,15 @@ def test_an_eps_that_is_zero_in_16_bits_is_refused_before_training(tmp_path):
     )
 
 
+def test_an_eps_given_as_a_tensor_is_refused_too(tmp_path):
+    with pytest.raises(ValueError, match="eps=1e-08 of AdamW") as caught:
+        trainer(tmp_path, "16-true").fit(Adam(eps=torch.tensor(1e-8, dtype=torch.float64)))
+    assert str(caught.value) == (
+        "precision='16-true': eps=1e-08 of AdamW (optimizer 0) is 0 in 16 bits, so that its first step divides by zero; pass "
+        "AdamW(..., eps=1e-4), or use precision='16-mixed'"
+    )
+
+
 def test_the_eps_that_the_refusal_names_trains(tmp_path):
     module = Adam(eps=1e-4)
     trainer(tmp_path, "16-true", max_epochs=20).fit(module)

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 
 from leyden.component import Component
+from leyden.interrupts import in_notebook
+from leyden.messages import shown
 
 
 class Accelerator(Component):
@@ -46,6 +48,8 @@ class Accelerator(Component):
     def parse_devices(self, devices: int | str | Sequence[int]) -> list[int]:
         """Turns the Trainer's ``devices`` into indices: a count, a list, ``"0,2"``, ``-1`` for all, ``"auto"``.
 
+        ``"auto"`` is all devices; in a notebook, where processes do not start as in scripts, one if they can be counted.
+
         Raises:
             ValueError: for a device that does not exist, a device given twice, or none at all.
         """
@@ -55,7 +59,7 @@ class Accelerator(Component):
             text = devices.strip()
             try:
                 if text == "auto":
-                    wanted = self.auto_device_count()
+                    wanted = 1 if available and in_notebook() else self.auto_device_count()
                 elif "," in text:
                     wanted = [int(part) for part in text.split(",") if part.strip()]
                 else:
@@ -66,6 +70,9 @@ class Accelerator(Component):
             wanted = devices
         else:
             wanted = list(devices)
+            for index in wanted:
+                if not isinstance(index, int) or isinstance(index, bool):
+                    raise ValueError(f"devices={devices!r}: expected indices such as [0, 1], got {shown(index)}")
         if wanted == -1:
             wanted = self.auto_device_count()
         if isinstance(wanted, int):

@@ -169,6 +169,12 @@ def _unknown(base: type[Component], name: str) -> str:
     elsewhere = catalog().get(base.group, {})
     if name in elsewhere:
         return f"{base.kind}={name!r} comes with {elsewhere[name]}, which is not installed; run: pip install {elsewhere[name]}"
+    planned = catalog().get(f"{base.group} to come", {})
+    if name in planned:
+        return (
+            f"{base.kind}={name!r} will come with {planned[name]}, which does not exist yet; installed: {listed(known)}. A "
+            f"package of your own can bring it too: register a class under {name!r} in the entry-point group {base.group!r}"
+        )
     message = f"unknown {base.kind} {name!r}"
     match = nearest(name, [*known, *elsewhere])
     if match is None:

@@ -88,9 +88,9 @@ class FP16Precision(TruePrecision):
             for group in optimizer.param_groups:
                 eps = group.get("eps")
                 halves = any(parameter.dtype is self.dtype for parameter in group["params"])
-                if halves and isinstance(eps, float) and torch.tensor(eps, dtype=self.dtype) == 0:
+                if halves and isinstance(eps, float | Tensor) and torch.as_tensor(eps, dtype=self.dtype) == 0:
                     name = type(optimizer).__name__
                     raise ValueError(
-                        f"precision={self.name!r}: eps={eps!r} of {name} (optimizer {index}) is 0 in 16 bits, so that its first "
-                        f"step divides by zero; pass {name}(..., eps=1e-4), or use precision='16-mixed'"
+                        f"precision={self.name!r}: eps={float(eps)!r} of {name} (optimizer {index}) is 0 in 16 bits, so that its "
+                        f"first step divides by zero; pass {name}(..., eps=1e-4), or use precision='16-mixed'"
                     )
