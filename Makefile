@@ -13,15 +13,17 @@ ARGS ?=
 PROJECTS := $(sort $(wildcard */pyproject.toml plugins/*/pyproject.toml))
 DISTRIBUTIONS := $(PROJECTS:/pyproject.toml=)
 SOURCES := $(wildcard */src plugins/*/src)
+PEERS := 2.6.6 1.9.5
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test lint format bench catalog messages clean help
+.PHONY: train test test-peers lint format bench catalog messages clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make train   train examples/digits.py; options in ARGS="--max-epochs 3"'
 	@echo 'make test    run the test suite; options for pytest in ARGS="-k bus"'
+	@echo 'make test-peers  run the programs of tests/lightning on the Lightnings they were recorded with'
 	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
 	@echo 'make format  let ruff put the sources into shape'
 	@echo 'make bench   compare the cost of a step with that of other libraries'
@@ -36,6 +38,9 @@ train: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-peers: $(PEERS:%=.venv-lightning-%/peer)
+	$(foreach peer,$(PEERS),.venv-lightning-$(peer)/bin/python tests/lightning/programs.py --check tests/lightning/recorded/programs-$(peer).json &&) true
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -71,6 +76,12 @@ $(VENV)/installed: EXTRAS = -r examples/requirements.txt
 $(VENV)/installed: examples/requirements.txt
 $(BENCH_VENV)/installed: EXTRAS = -r benchmarks/requirements.txt
 $(BENCH_VENV)/installed: benchmarks/requirements.txt
+
+# Releases of Lightning, each in an environment of its own, with the torch that leyden is developed on.
+.venv-lightning-%/peer: tests/lightning/peers/%.txt
+	$(PYTHON) -m venv .venv-lightning-$*
+	.venv-lightning-$*/bin/python -m pip install -q --disable-pip-version-check -r $<
+	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(VENV)/bin/python -m pip install $(PIP_OPTIONS) -r requirements-dev.txt

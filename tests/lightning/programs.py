@@ -1,7 +1,7 @@
 """Programs that a Lightning runs and the port runs too; what each of them did is compared.
 
-``python programs.py OUT.json`` runs those of the Lightning that is installed and writes what they did. A program is a function of
-the package ``pl``; its first line says by ``@of`` which releases can run it.
+``python programs.py OUT.json`` runs those of the Lightning that is installed and writes what they did, ``--check OUT.json``
+compares. A program is a function of the package ``pl``; ``@of`` says which releases can run it.
 """
 
 from __future__ import annotations
@@ -780,6 +780,11 @@ def main() -> None:
     for name, (releases, _) in PROGRAMS.items():
         if release in releases:
             found[name] = run_program(name, pl)
+    if sys.argv[1] == "--check":
+        recorded = json.loads(Path(sys.argv[2]).read_text())
+        differ = sorted(name for name in found.keys() | recorded.keys() if found.get(name) != recorded.get(name))
+        print(release, len(found), "programs;", "as recorded" if not differ else f"not as recorded: {', '.join(differ)}")
+        sys.exit(bool(differ))
     Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
     print(release, len(found), "programs")
 

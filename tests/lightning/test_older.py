@@ -251,6 +251,18 @@ def test_get_progress_bar_dict_says_what_the_bar_shows(capfd):
     assert "v_num" not in text
 
 
+def test_print_prints_on_rank_0_only(capsys):
+    class Module(BoringModel):
+        def on_train_start(self):
+            self.print("a", 1)
+            self.trainer.strategy.rank = 1
+            self.print("b")
+            self.trainer.strategy.rank = 0
+
+    fit(Module(), train=1)
+    assert capsys.readouterr().out == "a 1\n"
+
+
 # ---- hooks ----
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NUMBERS = [*range(1, 19), 20, 22, *range(25, 52), *range(53, 56), *range(58, 66)]
+NUMBERS = [*range(1, 23), *range(25, 52), *range(53, 56), *range(58, 66)]
 
 
 def table():
