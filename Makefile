@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 ARGS ?=
+WORKERS ?= 2
 
 PROJECTS := $(sort $(wildcard */pyproject.toml plugins/*/pyproject.toml))
 DISTRIBUTIONS := $(PROJECTS:/pyproject.toml=)
@@ -37,7 +38,7 @@ train: $(VENV)/installed
 	$(VENV)/bin/python examples/digits.py $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-peers: $(PEERS:%=.venv-lightning-%/peer)
 	$(foreach peer,$(PEERS),.venv-lightning-$(peer)/bin/python tests/lightning/programs.py --check tests/lightning/recorded/programs-$(peer).json &&) true

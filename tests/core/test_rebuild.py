@@ -32,6 +32,11 @@ from torch.nn import functional as F
 pytestmark = pytest.mark.usefixtures("core_alone")
 
 
+def stable_id(item):
+    """An id of a test case that is the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(item))[:40]
+
+
 class Color(enum.Enum):
     RED = "red"
     BOTH = (1, 2)
@@ -170,14 +175,14 @@ def test_plain_data_is_kept_as_it_is(value):
     assert equal(Takes.load_from_checkpoint("run.ckpt").value, value)
 
 
-@pytest.mark.parametrize(("value", "data"), BUILT_IN, ids=lambda item: str(item)[:40])
+@pytest.mark.parametrize(("value", "data"), BUILT_IN, ids=stable_id)
 def test_a_hyperparameter_is_data_in_the_file_and_comes_back_as_it_was(value, data):
     kept = saved(value)["hyper_parameters"]["value"]
     assert data is None or (kept == data and type(kept) is type(data))
     assert equal(Takes.load_from_checkpoint("run.ckpt").value, value)
 
 
-@pytest.mark.parametrize(("value", "data", "allow"), NEED_PERMISSION, ids=lambda item: str(item)[:40])
+@pytest.mark.parametrize(("value", "data", "allow"), NEED_PERMISSION, ids=stable_id)
 def test_what_a_class_or_function_of_the_user_makes_needs_permission(value, data, allow):
     kept = saved(value)["hyper_parameters"]["value"]
     assert data is None or named(kept) == data
@@ -338,7 +343,7 @@ def closure():
         ("text".upper, "builtins.builtin_function_or_method"),
         (sys, "builtins.module"),
     ],
-    ids=str,
+    ids=stable_id,
 )
 def test_what_cannot_be_kept_is_refused_before_the_first_step(value, kind):
     class Never(Takes):
