@@ -90,10 +90,11 @@ def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
     options = {**QUIET, "enable_checkpointing": None, "default_root_dir": tmp_path, "max_epochs": 1, "limit_train_batches": 2}
     timeout = STALL if how == "stall" else 60.0
     trainer = ly.Trainer(strategy={"ddp_fork": {"timeout": timeout}}, devices=2, **options)
+    running = descendants(os.getpid())  # of other tests
     expected = {"raise": KeyError, "memory": MemoryError}.get(how, RankError)
     with pytest.raises(expected) as raised:
         trainer.fit(Breaks(how, place))
-    assert descendants(os.getpid()) == []
+    assert descendants(os.getpid()) == running
     if expected is RankError:
         assert re.fullmatch(
             rf"rank 1 \(pid \d+\) {re.escape(HOW[how])} {re.escape(WHERE[place])}(; its stack is:\n.*\bin reach\b.*)?",

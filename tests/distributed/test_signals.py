@@ -48,6 +48,9 @@ def stopped(ranked, tmp_path, number, receivers, *, seed=0, **options):
                 if trainer.global_step:
                     started.set()
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever other tests left
+        for other in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(other, signal.SIG_DFL)
         started = threading.Event()
         sender = threading.Thread(target=send)
         sender.start()
@@ -77,7 +80,7 @@ def test_every_rank_stops_after_the_same_batch_with_one_checkpoint(ranked, tmp_p
     assert torch.load(file, weights_only=True)["global_step"] == first[2]
 
 
-def test_a_signal_in_validation_stops_all_ranks_there(ranked, tmp_path):
+def test_a_signal_in_validation_stops_all_ranks_after_it(ranked, tmp_path):
     class InValidation(TinyModule):
         def validation_step(self, batch, batch_idx):
             if not self.trainer.sanity_checking and self.global_rank == 1 and self.current_epoch == 1 and batch_idx == 0:

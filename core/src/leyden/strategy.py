@@ -140,13 +140,17 @@ class Strategy(Component):
     """Whether this process has no more batches while others train on theirs."""
 
     def align(
-        self, batches: Generator[tuple[Any, bool], None, None], reopen: Callable[[], Generator[tuple[Any, bool], None, None]]
+        self,
+        batches: Generator[tuple[Any, bool], None, None],
+        reopen: Callable[[], Generator[tuple[Any, bool], None, None]],
+        count: int | None,
     ) -> Generator[tuple[Any, bool], None, None]:
         """The training batches of an epoch, so many on every process, where nobody knows that there are as many.
 
         Args:
             batches: what this process has: pairs of a batch and whether it is the last.
             reopen: gives them from the beginning once more.
+            count: how many this process has; None if that is not certain.
         """
         return batches
 

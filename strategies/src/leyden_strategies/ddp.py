@@ -279,8 +279,11 @@ class DDPStrategy(ProcessesStrategy):
         if ballot is not None:
             self._count(ballot, optimizer)
 
-    def align(self, batches: Batches, reopen: Callable[[], Batches]) -> Batches:
-        """By the option ``uneven``; see :meth:`leyden.Strategy.align`."""
+    def align(self, batches: Batches, reopen: Callable[[], Batches], count: int | None) -> Batches:
+        """By the option ``uneven``; see :meth:`leyden.Strategy.align`. Where all counts are equal, nothing is asked in a step."""
+        counts = self.all_gather(torch.tensor([-1 if count is None else count])).flatten().tolist()
+        if counts[0] >= 0 and len(set(counts)) == 1:
+            return batches
 
         def all_have(has: bool) -> bool:
             return bool(self.all_reduce(torch.tensor(float(has)), "min") > 0)

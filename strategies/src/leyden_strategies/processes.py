@@ -219,8 +219,15 @@ class ProcessesStrategy(Strategy):
         return number if self._agreement is None else self._agreement.request(number)
 
     def stops_here(self, done: int, going_on_to: int) -> bool:
-        """Whether this is where all ranks stop, which is the same training batch for all of them."""
-        return True if self._agreement is None else self._agreement.reached(done, going_on_to)
+        """Whether this is where all ranks stop, which is the same training batch for all of them.
+
+        A validation inside of a fit is gone through: another rank may have done its batches and wait for this one's values.
+        Outside of a fit there is nothing to save, so that each rank leaves for itself.
+        """
+        trainer = self._trainer()
+        if self._agreement is None or trainer is None or trainer.stage != "fit":
+            return True
+        return going_on_to > done and self._agreement.reached(done, going_on_to)
 
     def _agree_on_should_stop(self, trainer: Trainer) -> None:
         if self.world_size > 1 and trainer.stage == "fit" and not trainer.sanity_checking:

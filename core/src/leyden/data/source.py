@@ -95,7 +95,8 @@ def training_batches(
     fetched = batches(loader, transfer, strategy.device, epoch=epoch, done=done)
     if strategy.world_size == 1 or (loader.stream is not None and loader.stream.deal is not None):
         return fetched
-    return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch))
+    count = int(loader.length) - done if loader.reliable else None
+    return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch), count)
 
 
 def _after(batch: Any, is_last: bool, others: Generator[tuple[Any, bool], None, None]) -> Generator[tuple[Any, bool], None, None]:
