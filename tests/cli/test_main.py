@@ -44,7 +44,7 @@ def test_a_mistyped_command_gets_the_nearest_one(capsys):
     assert main(["plugin"]) == 2
     assert capsys.readouterr().err == (
         "leyden: plugin: unknown command 'plugin'; did you mean 'plugins'? "
-        "Installed: 'ckpt', 'doctor', 'hooks', 'launch', 'plugins', 'verify-resume'\n"
+        "Installed: 'ckpt', 'doctor', 'hooks', 'launch', 'plugins', 'port', 'run', 'verify-resume'\n"
     )
 
 

@@ -14,6 +14,9 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 class _Offered:
     """An attribute of a plug-in; whatever the user has under that name goes before it."""
 
+    leyden_spec = None
+    """The mark of a method that nobody overrode: the bus takes none of these for an implementation."""
+
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
         self.value = value
@@ -21,13 +24,16 @@ class _Offered:
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
-            return self if isinstance(self.value, property) else self.value  # TorchScript compiles what it sees as properties
+            return self  # whoever looks for the functions and properties of a class finds none here
         for table in _TABLES:  # an instance's plain attributes come before this by Python's own rules
             found = vars(instance).get(table)
             if found and self.name in found:
                 return found[self.name]
         bind = getattr(self.value, "__get__", None)
         return self.value if bind is None else bind(instance, owner)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.value(*args, **kwargs)  # as in ``Module.method(self)``
 
 
 def extend(owner: type, **attributes: Any) -> None:

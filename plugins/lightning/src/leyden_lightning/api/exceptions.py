@@ -10,7 +10,7 @@ from functools import cache
 from types import FrameType
 from typing import Any, TypeVar
 
-import leyden
+from leyden.messages import add_note
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +53,7 @@ def lightnings_errors() -> Iterator[None]:
         except TypeError:  # a class with a layout or arguments of its own
             raise error from error.__cause__
         for note in getattr(error, "__notes__", ()):
-            leyden.messages.add_note(twin, note)
+            add_note(twin, note)
         cause = error.__cause__
         traceback = error.__traceback__
     else:

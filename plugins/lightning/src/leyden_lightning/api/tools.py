@@ -22,6 +22,7 @@ import torch
 from leyden.checkpoint.plain import plain
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.data.transfer import apply_to_tensors, move_to_device
+from leyden.module import is_overridden as overrides
 from packaging.requirements import Requirement
 from packaging.version import Version
 from torch import Tensor, nn
@@ -168,7 +169,7 @@ def is_overridden(method_name: str, instance: Any = None, parent: type | None = 
             raise ValueError(f"is_overridden({method_name!r}): expected a module, a data module or a callback")
     if not hasattr(parent, method_name):
         raise ValueError(f"is_overridden({method_name!r}): {parent.__name__} has no such method")
-    return leyden.module.is_overridden(method_name, instance, parent)
+    return overrides(method_name, instance, parent)
 
 
 def grad_norm(module: nn.Module, norm_type: float | str, group_separator: str = "/") -> dict[str, float]:
@@ -458,7 +459,8 @@ def get_filesystem(path: Any, **kwargs: Any) -> Any:
 
 def load(path_or_url: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
     """Reads a checkpoint of plain data."""
-    with fsspec.open(str(path_or_url), "rb") as file:
+    opened: Any = fsspec.open(str(path_or_url), "rb")
+    with opened as file:
         return torch.load(file, map_location=map_location, weights_only=True)
 
 

@@ -12,7 +12,7 @@ from leyden_lightning.api.resolution import resolve
 from leyden_lightning.api.surface import NAMES
 from leyden_lightning.legacy.notices import legacy
 
-_RENAMED = {
+RENAMED = {
     "max_nb_epochs": "max_epochs",
     "min_nb_epochs": "min_epochs",
     "nb_sanity_val_steps": "num_sanity_val_steps",
@@ -60,7 +60,7 @@ _GONE_STRATEGIES = {
 }
 
 SIMPLE = frozenset({
-    *_RENAMED, *_NEEDLESS, "gpus", "num_processes", "tpu_cores", "num_tpu_cores", "ipus", "use_amp", "amp_backend", "amp_level",
+    *RENAMED, *_NEEDLESS, "gpus", "num_processes", "tpu_cores", "num_tpu_cores", "ipus", "use_amp", "amp_backend", "amp_level",
     "distributed_backend", "reload_dataloaders_every_epoch", "terminate_on_nan", "print_nan_grads",
 })  # fmt: skip
 """What can be translated without knowing the other arguments, so that every leyden.Trainer takes it."""
@@ -96,8 +96,8 @@ class Translation:
         for name in list(self.given):
             if only is not None and name not in only:
                 continue
-            if name in _RENAMED:
-                self._replace(name, {_RENAMED[name]: self.given[name]})
+            if name in RENAMED:
+                self._replace(name, {RENAMED[name]: self.given[name]})
             elif name in _NEEDLESS:
                 value = self.given.pop(name)
                 if value:
@@ -113,7 +113,7 @@ class Translation:
 
     def _replace(self, name: str, new: dict[str, Any], shown: str | None = None) -> None:
         value = self.given.pop(name, None)
-        if value is None and name in _RENAMED:
+        if value is None and name in RENAMED:
             return
         self.set(name, value, new, shown)
 
@@ -360,7 +360,7 @@ def _plugins(t: Translation, name: str, value: Any) -> None:
     t.given[name] = rest or None
 
 
-_INSTEAD = {
+_KEPT_INSTEAD = {
     "resume_from_checkpoint": "trainer.fit(model, ckpt_path=...)",
     "truncated_bptt_steps": "self.truncated_bptt_steps = {value!r} in the module's __init__, or manual optimization",
     "automatic_optimization": "self.automatic_optimization = {value!r} in the module's __init__",
@@ -375,7 +375,7 @@ _UNSET = {"truncated_bptt_steps": (None, 0), "automatic_optimization": (None, Tr
 def _keep(t: Translation, name: str, value: Any) -> None:
     if value in _UNSET.get(name, (None, False)):
         return
-    legacy(f"Trainer({name}={value!r})", _INSTEAD[name].format(value=value))
+    legacy(f"Trainer({name}={value!r})", _KEPT_INSTEAD[name].format(value=value))
     t.kept[name] = value
 
 
@@ -411,5 +411,33 @@ _RULES: dict[str, Callable[[Translation, str, Any], None]] = {
     **dict.fromkeys(KEPT, _keep),
 }
 
-OLD = frozenset({*_RENAMED, *_NEEDLESS, *_RULES}) - {"accelerator", "strategy", "profiler", "accumulate_grad_batches", "plugins"}
+INSTEAD: dict[str, str] = {
+    **_NEEDLESS,
+    **{name: f"write {text}" for name, text in _KEPT_INSTEAD.items()},
+    "gpus": "write accelerator='gpu', devices=...",
+    "num_processes": "write accelerator='cpu', devices=...",
+    "tpu_cores": NAMES["TPUAccelerator"],
+    "num_tpu_cores": NAMES["TPUAccelerator"],
+    "ipus": NAMES["IPUAccelerator"],
+    "distributed_backend": "write strategy=...",
+    "checkpoint_callback": "write enable_checkpointing=..., or callbacks=[ModelCheckpoint(...)]",
+    "early_stopping_callback": "write callbacks=[EarlyStopping(...)]",
+    "early_stop_callback": "write callbacks=[EarlyStopping(...)]",
+    "progress_bar_refresh_rate": "write callbacks=[TQDMProgressBar(refresh_rate=...)], or enable_progress_bar=False",
+    "process_position": "leave it out: bars find their own place",
+    "weights_summary": "write callbacks=[ModelSummary(max_depth=...)], or enable_model_summary=False",
+    "weights_save_path": "write callbacks=[ModelCheckpoint(dirpath=...)]",
+    "log_gpu_memory": "write callbacks=[DeviceStatsMonitor()]",
+    "track_grad_norm": "write a callback whose on_before_optimizer_step logs grad_norm(module, norm_type=...)",
+    "use_amp": "write precision='16-mixed'",
+    "amp_backend": "leave it out: there is torch's own mixed precision only",
+    "amp_level": NAMES["ApexMixedPrecisionPlugin"],
+    "reload_dataloaders_every_epoch": "write reload_dataloaders_every_n_epochs=1",
+    "stochastic_weight_avg": "write callbacks=[StochasticWeightAveraging(swa_lrs=...)]",
+    "terminate_on_nan": "write nan_policy='strict'",
+    "print_nan_grads": "write detect_anomaly=True",
+}
+"""What to write in place of each, where it is not renamed."""
+
+OLD = frozenset({*RENAMED, *_NEEDLESS, *_RULES}) - {"accelerator", "strategy", "profiler", "accumulate_grad_batches", "plugins"}
 """Every argument that 2.6 no longer has."""

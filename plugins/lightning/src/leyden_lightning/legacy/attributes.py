@@ -122,9 +122,9 @@ class Summary:
         """Hands a value to the logger, at the step of the run."""
         legacy("self.logger.summary.scalar(name, value)", "self.log(name, value)")
         trainer = _trainers.get(self.logger)
-        if step is None:
-            step = trainer.global_step if trainer is not None else 0
-        self.logger.log_metrics({name: value.item() if isinstance(value, torch.Tensor) else float(value)}, step)
+        now: int = trainer.global_step if trainer is not None else 0
+        number = value.item() if isinstance(value, torch.Tensor) else float(value)
+        self.logger.log_metrics({name: number}, now if step is None else step)
 
 
 def remember(trainer: leyden.Trainer) -> None:

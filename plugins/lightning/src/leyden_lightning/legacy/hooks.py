@@ -27,7 +27,7 @@ _OLD_HOOKS: dict[str, tuple[tuple[str, ...], bool]] = {
     "on_before_accelerator_backend_setup": (("setup",), True),
 }
 _SILENT = ("on_init_start", "on_init_end", "on_hpc_save", "on_hpc_load", "on_post_move_to_device")
-_INSTEAD = {
+INSTEAD = {
     "on_epoch_start": "on_train_epoch_start, on_validation_epoch_start or on_test_epoch_start",
     "on_epoch_end": "on_train_epoch_end, on_validation_epoch_end or on_test_epoch_end",
     "on_batch_start": "on_train_batch_start",
@@ -53,7 +53,7 @@ def adapted_hooks(participant: Any, role: str) -> Mapping[str, Hook | None]:
         function = own(participant, name)
         if callable(function):
             where = f"{type(participant).__qualname__}.{name}"
-            legacy(where, _INSTEAD[name], definition(function))
+            legacy(where, INSTEAD[name], definition(function))
             found[name] = None
             for moment in moments:
                 _join(participant, moment, _old(name, function, moment, role), lead, found, before=before)

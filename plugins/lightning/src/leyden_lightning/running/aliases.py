@@ -39,6 +39,10 @@ def target_of(name: str) -> str | None:
 class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds Lightning's names before anything that is installed does."""
 
+    def __init__(self) -> None:
+        self.specs: dict[str, importlib.machinery.ModuleSpec | None] = {}
+        """The specs of the port's modules, while the import system has those of their other names there."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -58,7 +62,7 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if name is None:
             return None  # `lightning`, which has parts that the port's package has not
         module = importlib.import_module(name)
-        self.__dict__.setdefault("specs", {})[spec.name] = module.__spec__
+        self.specs[spec.name] = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -66,10 +70,10 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if module.__name__ == "lightning":
             _fill_lightning(module)
             return
-        for name, spec in list(vars(self).get("specs", {}).items()):
+        for name, spec in list(self.specs.items()):
             if spec is not None and spec.name == module.__name__:
                 module.__spec__ = spec  # the import system has put the alias's there
-                del self.__dict__["specs"][name]
+                del self.specs[name]
 
     def find_distributions(self, context: Any = None) -> Iterable[importlib.metadata.Distribution]:
         """What says its version, where Lightning is not installed."""

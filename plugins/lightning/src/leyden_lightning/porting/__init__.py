@@ -1,0 +1,1 @@
+"""``leyden port``: finds what is of an older Lightning in source files, without running them."""

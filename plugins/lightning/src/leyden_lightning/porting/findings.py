@@ -1,0 +1,217 @@
+"""Reads a source file and finds every construct of Lightning that leyden calls otherwise, with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import libcst as cst
+from leyden.binding import FORMER
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+from leyden_lightning.api.surface import NAMES
+from leyden_lightning.legacy import arguments
+from leyden_lightning.legacy.hooks import INSTEAD
+
+_PACKAGES = {
+    "pytorch_lightning": "leyden_lightning",
+    "lightning": "leyden_lightning",
+    "lightning_fabric": "leyden_lightning.fabric",
+}
+_METHODS = {
+    **FORMER,
+    **{name: f"write {instead}" for name, instead in INSTEAD.items()},
+}
+_CALLS = {
+    "manual_optimizer_step": "optimizer.step(); optimizer.zero_grad()",
+    "tune": "Tuner(trainer).lr_find(model), and Tuner(trainer).scale_batch_size(model)",
+}
+_LOADERS = {
+    ("fit", "train_dataloader"): "train_dataloaders",
+    ("validate", "val_dataloaders"): "dataloaders",
+    ("test", "test_dataloaders"): "dataloaders",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One construct."""
+
+    path: str
+    line: int
+    what: str
+    runs: bool
+    """Whether it runs under the port as it is."""
+
+    instead: str
+    """What to write."""
+
+    rewritten: bool = False
+    """Whether ``--write`` changes it."""
+
+
+class _Rewriter(cst.CSTTransformer):
+    """Collects findings, and makes the changes that need no thought."""
+
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.findings: list[Finding] = []
+
+    def note(self, node: cst.CSTNode, what: str, instead: str, *, runs: bool = True, rewritten: bool = False) -> None:
+        position: Any = self.get_metadata(PositionProvider, node)
+        self.findings.append(Finding(self.path, position.start.line, what, runs, instead, rewritten))
+
+    # ---- imports ----
+
+    def leave_Import(self, original_node: cst.Import, updated_node: cst.Import) -> cst.BaseSmallStatement:  # libcst's
+        """``import pytorch_lightning as pl``, and ``import pytorch_lightning`` under its old name."""
+        names = []
+        for alias in updated_node.names:
+            dotted = _dotted(alias.name)
+            port = _port(dotted)
+            if port is None:
+                names.append(alias)
+                continue
+            if alias.asname is None and "." in dotted:
+                self.note(original_node, f"import {dotted}", f"import {port}, and use it by that name")
+                names.append(alias)
+                continue
+            asname = alias.asname or cst.AsName(cst.Name(dotted))
+            self.note(original_node, f"import {dotted}", f"import {port}", rewritten=True)
+            names.append(alias.with_changes(name=_expression(port), asname=_spaced(asname)))
+        return updated_node.with_changes(names=names)
+
+    def leave_ImportFrom(self, original_node: cst.ImportFrom, updated_node: cst.ImportFrom) -> cst.BaseSmallStatement:  # libcst's
+        """``from pytorch_lightning.callbacks import ModelCheckpoint``."""
+        if updated_node.module is None or updated_node.relative:
+            return updated_node
+        dotted = _dotted(updated_node.module)
+        port = _port(dotted)
+        if port is None:
+            return updated_node
+        if not isinstance(updated_node.names, cst.ImportStar):
+            for alias in updated_node.names:
+                name = alias.evaluated_name
+                target = NAMES.get(name, "")
+                if " " in target:
+                    self.note(original_node, f"from {dotted} import {name}", target, runs=False)
+        self.note(original_node, f"from {dotted} import ...", f"from {port} import ...", rewritten=True)
+        return updated_node.with_changes(module=_expression(port))
+
+    # ---- the Trainer and its methods ----
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:  # libcst's
+        """Arguments of old of ``Trainer(...)`` and of its methods."""
+        name = _called(updated_node)
+        if name == "Trainer":
+            return updated_node.with_changes(args=[self._trainer_argument(original_node, arg) for arg in updated_node.args])
+        if name in _CALLS and isinstance(updated_node.func, cst.Attribute):
+            self.note(original_node, f"{name}()", _CALLS[name])
+        if name == "manual_backward" and len(updated_node.args) > 1:
+            self.note(original_node, "manual_backward(loss, optimizer)", "manual_backward(loss)")
+        args = []
+        for arg in updated_node.args:
+            keyword = arg.keyword.value if arg.keyword else ""
+            new = _LOADERS.get((name, keyword))
+            if new is not None and isinstance(updated_node.func, cst.Attribute):
+                self.note(original_node, f"{name}({keyword}=...)", f"{name}({new}=...)", rewritten=True)
+                arg = arg.with_changes(keyword=cst.Name(new))
+            args.append(arg)
+        return updated_node.with_changes(args=args)
+
+    def _trainer_argument(self, call: cst.Call, arg: cst.Arg) -> cst.Arg:
+        if arg.keyword is None:
+            if not arg.star:
+                self.note(call, "Trainer(...) with an argument by position", "its name before it", runs=False)
+            return arg
+        keyword = arg.keyword.value
+        new = arguments.RENAMED.get(keyword)
+        if new is not None:
+            self.note(call, f"Trainer({keyword}=...)", f"Trainer({new}=...)", rewritten=True)
+            return arg.with_changes(keyword=cst.Name(new))
+        if keyword in arguments.OLD:
+            refused = keyword in ("tpu_cores", "num_tpu_cores", "ipus", "process_position", "amp_level")
+            self.note(call, f"Trainer({keyword}=...)", arguments.INSTEAD.get(keyword, "see docs/lightning.md"), runs=not refused)
+        return arg
+
+    # ---- methods ----
+
+    def visit_ClassDef_body(self, node: cst.ClassDef) -> None:  # libcst's
+        """Hooks and steps of old in a class."""
+        for statement in node.body.body:
+            if not isinstance(statement, cst.FunctionDef):
+                continue
+            name = statement.name.value
+            parameters = [param.name.value for param in statement.params.params]
+            if name in _METHODS:
+                self.note(statement, f"{node.name.value}.{name}", _METHODS[name])
+            elif name == "training_step" and "hiddens" in parameters:
+                self.note(
+                    statement, f"{node.name.value}.training_step(..., hiddens)", "manual optimization over the parts of a batch"
+                )
+            elif "optimizer_idx" in parameters and name != "training_step":
+                self.note(statement, f"{node.name.value}.{name}(..., optimizer_idx)", f"{name} without optimizer_idx")
+            elif name == "transfer_batch_to_device" and len(parameters) == 3:
+                self.note(statement, f"{node.name.value}.{name}(batch, device)", f"{name}(self, batch, device, dataloader_idx)")
+
+
+def _dotted(node: cst.BaseExpression) -> str:
+    if isinstance(node, cst.Attribute):
+        return f"{_dotted(node.value)}.{node.attr.value}"
+    return node.value if isinstance(node, cst.Name) else ""
+
+
+def _expression(dotted: str) -> Any:
+    return cst.parse_expression(dotted)
+
+
+def _spaced(asname: cst.AsName) -> cst.AsName:
+    return asname.with_changes(whitespace_before_as=cst.SimpleWhitespace(" "), whitespace_after_as=cst.SimpleWhitespace(" "))
+
+
+def _called(node: cst.Call) -> str:
+    if isinstance(node.func, cst.Attribute):
+        return node.func.attr.value
+    return node.func.value if isinstance(node.func, cst.Name) else ""
+
+
+def _port(dotted: str) -> str | None:
+    root, _, rest = dotted.partition(".")
+    if root not in _PACKAGES:
+        return None
+    if root == "lightning":
+        first, _, inner = rest.partition(".")
+        if first == "fabric":
+            return ".".join(part for part in ("leyden_lightning.fabric", inner) if part)
+        if first not in ("", "pytorch"):
+            return None
+        rest = inner
+    return f"{_PACKAGES[root]}.{rest}" if rest else _PACKAGES[root]
+
+
+def examine(source: str, path: str = "<source>") -> tuple[list[Finding], str]:
+    """What a source has of Lightning, and the source with the changes made that need no thought.
+
+    Args:
+        source: Python, of any formatting, which is kept.
+        path: for the findings.
+
+    Raises:
+        libcst.ParserSyntaxError: it is no Python of today.
+    """
+    rewriter = _Rewriter(path)
+    changed = MetadataWrapper(cst.parse_module(source)).visit(rewriter)
+    return sorted(rewriter.findings, key=lambda finding: (finding.line, finding.what)), changed.code
+
+
+def by_kind(findings: list[Finding]) -> Mapping[str, int]:
+    """How many of the findings run as they are, are rewritten, and need a hand."""
+    return {
+        "findings": len(findings),
+        "rewritten": sum(finding.rewritten for finding in findings),
+        "do not run": sum(not finding.runs for finding in findings),
+    }
