@@ -93,6 +93,28 @@ def test_one_device_gives_the_bits_of_the_plain_case():
     assert apart(one, fitted(1)[0]) == 0
 
 
+def test_each_replica_has_its_part_of_the_batch_on_its_device(monkeypatch):
+    class Numbered(ly.Accelerator):
+        def device(self, index):
+            return torch.device("cpu", index)  # another device by name, with the same memory
+
+    moved, seen = [], []
+
+    def step(module, batch):
+        seen.append((str(module.device), len(batch[0])))
+        return F.cross_entropy(module(batch[0]), batch[1])
+
+    original = dp.move_to_device
+    monkeypatch.setattr(
+        dp, "move_to_device", lambda part, device: moved.append((str(device), len(part[0]))) or original(part, device)
+    )
+    made, run = fitted(2, lambda: Step(step), loader(5, 5), accelerator=Numbered(), max_epochs=1)
+    assert seen == [("cpu:0", 3), ("cpu:1", 2)]
+    assert moved == [("cpu:1", 2)]
+    assert run.strategy.device == torch.device("cpu", 0)
+    assert apart(made, fitted(1, lambda: Step(), loader(5, 5), max_epochs=1)[0]) < ROUNDING
+
+
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("16-mixed", 1e-3), ("bf16-mixed", 1e-2), ("64-true", 1e-12), ("bf16-true", 3e-2)]
 )
@@ -650,6 +672,11 @@ def test_the_users_function_splits_batches():
     strategy = {"dp": {"split": lambda batch, parts: [{**batch, "x": x} for x in batch["x"].chunk(parts)]}}
     first, second = parts_of(batch, samples=4, strategy=strategy)
     assert (first["x"].tolist(), second["x"].tolist(), len(second["w"])) == ([0, 1], [2, 3], 3)
+
+
+def test_a_batch_that_the_users_function_leaves_whole_is_what_it_returned():
+    (only,) = parts_of(torch.arange(4), strategy={"dp": {"split": lambda batch, parts: [batch[1:]]}})
+    assert only.tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("split", "got"), [(lambda *_: [], "0 batches"), (lambda *_: [1] * 3, "3 batches"), (max, "a int")])

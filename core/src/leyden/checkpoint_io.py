@@ -36,7 +36,7 @@ class CheckpointIO(Component):
     name = "torch"
 
     def save(self, checkpoint: dict[str, Any], path: StrPath) -> None:
-        """Writes ``checkpoint``; called on rank 0 only.
+        """Writes ``checkpoint``; called on rank 0 only, or on every process whose strategy says that it has a part of it.
 
         One that returns before the file is there copies what it needs first: ``checkpoint`` may change right afterwards.
 

@@ -33,7 +33,8 @@ def to_onnx(module: Module, file_path: PathLike | None, input_sample: Any, optio
     with _as_for_inference(module), _without_word_of_torchvision(), warnings.catch_warnings():
         # torch 2.13 warns about its own use of its own functions.
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
-        return torch.onnx.export(module, args, path, kwargs=kwargs or None, **{"verbose": False, **options})
+        # Before torch 2.9 the older exporter is the default.
+        return torch.onnx.export(module, args, path, kwargs=kwargs or None, **{"verbose": False, "dynamo": True, **options})
 
 
 def to_torchscript(

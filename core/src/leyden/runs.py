@@ -198,14 +198,19 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
             owner.prepare_data()
     trainer.strategy.barrier()
     trainer.bus.hook.setup(trainer=trainer, module=module, stage=stage)
-    module.configure_model()
-    if checkpoint is not None:
+    with trainer.strategy.module_context():
+        module.configure_model()
+    later = trainer.strategy.loads_after_setup
+    if checkpoint is not None and not later:
         trainer.precision.convert_module(module)  # before loading, so that no weight is rounded on its way
         restore_weights(trainer, checkpoint)
         restore_callbacks(trainer, checkpoint)
     if trainer.sync_batchnorm:
         trainer.strategy.synchronize_batchnorm(module)
     trainer.strategy.setup(module, trainer.precision)
+    if checkpoint is not None and later:
+        restore_weights(trainer, checkpoint)
+        restore_callbacks(trainer, checkpoint)
     return checkpoint
 
 

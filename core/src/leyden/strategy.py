@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -92,6 +93,18 @@ class Strategy(Component):
     def setup_environment(self) -> None:
         """Prepares this process: its device, its communication with the others."""
         self.accelerator.setup(self.device)
+
+    def check_precision(self, precision: Precision) -> None:
+        """Called when the Trainer is built, after :meth:`connect`.
+
+        Raises:
+            ValueError: this strategy cannot train in that precision.
+        """
+
+    def module_context(self) -> AbstractContextManager[object]:
+        """What the module's ``configure_model`` runs under: a device such as ``torch.device("meta")``, for modules that are
+        sharded before they are allocated."""
+        return nullcontext()
 
     def setup(self, module: Module, precision: Precision) -> None:
         """Moves the module to its device in its precision; called before optimizers exist."""
@@ -229,6 +242,14 @@ class Strategy(Component):
         return True
 
     # ---- state ----
+
+    loads_after_setup: bool = False
+    """Whether the weights of a checkpoint are loaded when :meth:`setup` has sharded the module, rather than before."""
+
+    @property
+    def writes_checkpoint(self) -> bool:
+        """Whether the Trainer's ``checkpoint_io`` is called on this process: on rank 0, or on all where each has a part."""
+        return self.rank == 0
 
     def module_state(self, module: Module) -> dict[str, Any]:
         """The module's whole state, under the module's own names; every process calls it, rank 0's result is saved."""

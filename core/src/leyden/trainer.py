@@ -234,6 +234,7 @@ class Trainer(Settings, RunState):
         self.strategy = choose_strategy(given["strategy"], self.accelerator, len(self.device_ids), self.num_nodes)
         self.strategy.connect(self.accelerator, self.device_ids, self.num_nodes, self.environment)
         self.precision: Precision = Precision() if given["precision"] is None else resolve(Precision, given["precision"])
+        self.strategy.check_precision(self.precision)
         self.checkpoint_io: CheckpointIO = (
             CheckpointIO() if given["checkpoint_io"] is None else resolve(CheckpointIO, given["checkpoint_io"])
         )
@@ -511,9 +512,10 @@ class Trainer(Settings, RunState):
         if self.running:
             self.finite_watch.before_save(os.fspath(filepath))
         checkpoint = gather(self, bool(weights_only))
-        if self.is_global_zero:
+        if self.strategy.writes_checkpoint:
             self.checkpoint_io.save(checkpoint, filepath)
-            self.checkpoint_io.after_save(lambda: self._tell_loggers(os.fspath(filepath)))
+            if self.is_global_zero:
+                self.checkpoint_io.after_save(lambda: self._tell_loggers(os.fspath(filepath)))
             if not self.running:
                 self.checkpoint_io.teardown()  # nobody else will wait for one that writes in the background
         self.strategy.barrier()

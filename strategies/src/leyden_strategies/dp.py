@@ -151,19 +151,20 @@ class ReplicatedStep:
         parts = self._parts(batch)
         samples = [count for _, count in parts]
         if len(parts) == 1:
-            outputs = [getattr(self.module, self.name)(batch, *args, **kwargs)]
+            outputs = [getattr(self.module, self.name)(parts[0][0], *args, **kwargs)]
             return outputs[0] if self.joins is None else self.joins(outputs)
         logs = ReplicaLogs(metrics)
-        devices = strategy.devices[: len(parts)]
+        devices, home = strategy.devices[: len(parts)], strategy.device
         seed_devices(devices)
         outputs = []
-        with logs.collecting(strategy.device):
+        with logs.collecting(home):
             for index, (device, (part, count)) in enumerate(zip(devices, parts, strict=True)):
                 logs.begin(count)
+                away = device != home
                 with self._on(device):
-                    part = move_to_device(part, device) if device != strategy.device else part
-                    output = self._run(index, device, part, *args, **kwargs)
-                outputs.append(output if device == strategy.device else _returned(output, strategy.device))
+                    own = move_to_device(part, device) if away else part
+                    output = self._run(index, device, own, *args, **kwargs)
+                outputs.append(_returned(output, home) if away else output)
         if self.joins is not None:
             return self.joins(outputs)
         if self.name == "training_step":
@@ -188,7 +189,6 @@ class ReplicatedStep:
         strategy, wrapper = self.strategy, self.wrapper
         if index == 0:
             return getattr(self.module, self.name)(*args, **kwargs)
-        own = device == strategy.device
         tensors: dict[str, Tensor] = {}
         for name, buffer in wrapper.named_buffers():
             if not name.startswith(self.shared or ("\0",)):
@@ -196,7 +196,7 @@ class ReplicatedStep:
                 tensors[name] = replica.clone() if replica is buffer else replica
         for name, parameter in wrapper.named_parameters():
             replica = strategy.replicate(parameter, device)
-            if not own or replica is not parameter:
+            if replica is not parameter:
                 tensors[name] = replica
         return functional_call(wrapper, tensors, args, kwargs) if tensors else wrapper(*args, **kwargs)
 
