@@ -63,4 +63,4 @@ def test_losses_that_are_not_numbers_are_a_failure(stranger):
              "        return True\n")  # fmt: skip
     state, detail = outcome_of("precision odd")
     assert state == "failed"
-    assert detail.startswith("NonFiniteError: the logged 'train_loss' is nan")
+    assert detail.startswith("RuntimeError: the losses are not all finite: [")

@@ -99,6 +99,7 @@ def _trainer(directory: str, **parts: Any) -> leyden.Trainer:
     chosen: dict[str, Any] = {"accelerator": "cpu", "logger": False, **parts}
     return leyden.Trainer(
         nan_policy="off",  # what is not finite is said below
+        on_plugin_error="raise",
         devices=1,
         max_steps=STEPS,
         log_every_n_steps=1,
@@ -145,7 +146,7 @@ def _try(part: str, run: Callable[[], str]) -> Outcome:
             state, detail = "ok", run()
         except _NotHereError as error:
             state, detail = "not here", str(error)
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ConnectionError) as error:  # a client, or a server that it must reach
             state, detail = "not here", f"{error}"
         except Exception as error:  # whatever it is, the next part is tried all the same
             state, detail = "failed", f"{type(error).__name__}: {error}"
