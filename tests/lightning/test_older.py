@@ -491,3 +491,50 @@ def test_loaders_of_one_list_are_combined_as_the_trainer_says():
 
     pl.Trainer(multiple_trainloader_mode="min_size", **QUIET).fit(Module(), [loader(2), loader(5)])
     assert sizes == [2, 2]
+
+
+@pytest.mark.parametrize("takes", ["checkpoint", "trainer, pl_module, checkpoint", "trainer, checkpoint", "*args"])
+def test_a_hook_of_today_is_passed_the_checkpoint_whatever_it_names(takes, tmp_path):
+    scope = {}
+    last = "args[-1]" if "*" in takes else "checkpoint"
+    exec(f"def on_save_checkpoint(self, {takes}):\n    {last}['mine'] = 3\n", scope)
+    callback = type("Mine", (leyden.Callback,), {"on_save_checkpoint": scope["on_save_checkpoint"]})()
+    trainer = leyden.Trainer(**QUIET, callbacks=[callback], limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["mine"] == 3
+
+
+@pytest.mark.parametrize("style", ["documented", "released", "tensors"])
+def test_step_end_is_given_the_parts_of_all_replicas_under_dp(style):
+    """D05: indexed by replica as the documentation had it, by key as the releases did; the loss keeps its graph."""
+    seen = []
+
+    class Ends(BoringModel):
+        def training_step(self, batch, batch_idx):
+            loss = self.layer(batch).pow(2).mean()
+            return loss if style == "tensors" else {"output": loss, "n": len(batch)}
+
+        def training_step_end(self, outputs):
+            seen.append(len(outputs))
+            if style == "documented":
+                return (outputs[0]["output"] + outputs[1]["output"]) / 2
+            return outputs.mean() if style == "tensors" else {"loss": outputs["output"].mean(), "n": outputs["n"]}
+
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(torch.arange(256.0).reshape(8, 32) / 256), batch_size=4, collate_fn=stacked)
+
+    def stacked(rows):
+        return torch.stack([row[0] for row in rows])
+
+    def trained(**options):
+        torch.manual_seed(0)
+        module = Ends()
+        if not options:
+            module.training_step_end = lambda outputs: outputs if style == "tensors" else outputs["output"]
+        fit(module, train=2, **options)
+        return module.layer.weight.detach()
+
+    several = trained(strategy="dp", devices=2)
+    assert seen == [2, 2]
+    torch.testing.assert_close(several, trained())

@@ -60,7 +60,7 @@ def test_every_warning_has_an_id(package):
     bare = [
         str(path.relative_to(ROOT))
         for path, name, first in calls(package)
-        if (name == "warnings.warn" and path.name != "messages.py")
+        if (name == "warnings.warn" and path.name not in ("messages.py", "rank_zero.py"))  # by the latter, users warn themselves
         or (name in ("warn", "notify") and not isinstance(first, ast.Constant))
     ]
     assert bare == [], "use leyden.messages.warn or notify, with an id of the package's message_ids.py"

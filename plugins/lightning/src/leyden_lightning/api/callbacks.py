@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -187,7 +186,9 @@ def _ema(base: Any) -> Any:
             if device is not None and torch.device(device).type != "cpu" and not torch.cuda.is_available():
                 raise MisconfigurationException(f"EMAWeightAveraging(device={device!r}): this machine has no such device")
             if not use_buffers:
-                warnings.warn("EMAWeightAveraging(use_buffers=False): buffers are the module's own anyway", stacklevel=2)
+                raise MisconfigurationException(
+                    "EMAWeightAveraging(use_buffers=False): leyden's average leaves buffers as the module has them; leave it out"
+                )
             super().__init__(decay, update_every_n_steps, update_starting_at_step or 0)
 
     return EMAWeightAveraging

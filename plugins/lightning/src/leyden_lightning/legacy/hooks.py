@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -192,9 +193,15 @@ def _adapt_state(participant: Any, name: str, function: Hook, found: dict[str, H
     names = [canonical(p.name) for p in parameters]
     key = getattr(participant, "state_key", None) or type(participant).__qualname__
     if name == "on_save_checkpoint":
+        takes_rest = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values())
+        by_name = bool(names) and set(names) <= {"trainer", "module", "checkpoint"} and not takes_rest
 
         def save(trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
-            state = function(*(trainer, module, checkpoint)[: len(parameters)])
+            everything = {"trainer": trainer, "module": module, "checkpoint": checkpoint}
+            if by_name:
+                state = function(*(everything[name] for name in names))
+            else:
+                state = function(*list(everything.values())[: None if takes_rest else len(parameters)])
             if isinstance(state, dict) and state and "callbacks" in checkpoint:
                 legacy(
                     f"what {type(participant).__qualname__}.on_save_checkpoint returns",

@@ -14,6 +14,7 @@ from leyden_lightning.legacy.binding import Fill, bind, canonical, positional, t
 from leyden_lightning.legacy.dicts import log_returned
 from leyden_lightning.legacy.notices import definition, legacy
 from leyden_lightning.legacy.outputs import EpochEnds
+from leyden_lightning.legacy.parts import gathered
 from leyden_lightning.legacy.running_loss import RunningLoss, show_running_loss
 from leyden_lightning.legacy.tbptt import TimeSteps
 from leyden_lightning.legacy.users import mentions, own, says
@@ -121,7 +122,8 @@ def _of_module(trainer: leyden.Trainer, module: leyden.Module) -> dict[str, Any]
             legacy(
                 f"{type(module).__qualname__}.{stage}_step_end", f"what it does at the end of {stage}_step", definition(step_end)
             )
-            found[f"{stage}_step"] = _with_end(step, step_end)
+            if not trainer.strategy.join_replicas(f"{stage}_step", _at_the_end(step_end)):
+                found[f"{stage}_step"] = _with_end(step, step_end)
     _log_dicts(module, found)
     _turns(trainer, module, found)
     steps = _time_steps(trainer, module, found)
@@ -138,6 +140,10 @@ def _of_module(trainer: leyden.Trainer, module: leyden.Module) -> dict[str, Any]
         found.update(_toggles(trainer, module))
     show_running_loss(trainer, module)
     return found
+
+
+def _at_the_end(step_end: Method) -> Callable[[list[Any]], Any]:
+    return lambda outputs: step_end(gathered(outputs))
 
 
 def _with_end(step: Method, step_end: Method) -> Method:

@@ -57,7 +57,9 @@ class RunningLoss:
 
 
 def show_running_loss(trainer: leyden.Trainer, module: leyden.Module) -> None:
-    """Keeps losses in a fit whose bar is drawn on a terminal, or whose module says itself what the bar shows."""
+    """Keeps losses in a fit of the port's Trainer whose bar is drawn on a terminal, or whose module says what the bar shows."""
+    from leyden_lightning.api.trainer import Trainer  # which imports what uses this
+
     if trainer.stage != "fit":
         return
     items = own(module, "get_progress_bar_dict")
@@ -66,6 +68,6 @@ def show_running_loss(trainer: leyden.Trainer, module: leyden.Module) -> None:
     if callable(items):
         instead = "get_metrics(self, trainer, module) of a progress bar of one's own"
         legacy(f"{type(module).__qualname__}.get_progress_bar_dict", instead, definition(items))
-    elif not drawn:
+    elif not drawn or not isinstance(trainer, Trainer):
         return
     trainer.bus.register(RunningLoss(bar, items), name="the running loss")
