@@ -90,7 +90,8 @@ def test_a_signal_in_validation_stops_all_ranks_after_it(ranked, tmp_path):
 
     def fit(environment):
         checkpoint = {"checkpoint": {"dirpath": tmp_path / "saved", "save_top_k": 0}}
-        trainer = ranked(environment, callbacks=[checkpoint], enable_checkpointing=None, max_epochs=5)
+        # Not to be over before the ranks have agreed.
+        trainer = ranked(environment, callbacks=[checkpoint], enable_checkpointing=None, max_epochs=-1, max_steps=20_000)
         with pytest.raises(Terminated):
             trainer.fit(InValidation())
         return trainer.progress.total_batches

@@ -47,6 +47,9 @@ class Received:
     at: float = 0.0
     """When, by ``time.monotonic``."""
 
+    expired: bool = False
+    """Whether ``grace_s`` is over, so that the signal that comes next is no echo of the first."""
+
     previous: dict[int, Any] = field(default_factory=dict)
     """The handlers that were installed before, by signal."""
 
@@ -71,16 +74,20 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
         return
     main = threading.get_ident()
 
+    def expire(number: int) -> None:
+        received.expired = True
+        signal.pthread_kill(main, number)
+
     def handler(number: int, frame: FrameType | None) -> None:
         starting = trainer.stage == "fit" and trainer.fit_loop is None
-        if number == received.number != signal.SIGINT and time.monotonic() - received.at < _ECHO_SECONDS:
+        if number == received.number != signal.SIGINT and not received.expired and time.monotonic() - received.at < _ECHO_SECONDS:
             return
         if received.at or starting:  # there is nothing to wait for
             _raise(received, number, frame)
         received.number, received.at = number, time.monotonic()
         trainer.interrupt_requested = True
         if trainer.grace_s is not None and number != signal.SIGINT:
-            deadline = threading.Timer(trainer.grace_s, signal.pthread_kill, (main, number))
+            deadline = threading.Timer(trainer.grace_s, expire, (number,))
             deadline.daemon = True
             deadline.start()
             received.previous[-1] = deadline

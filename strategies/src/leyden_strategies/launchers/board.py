@@ -55,10 +55,13 @@ class Board:
     """The position of one rank, in memory that both sides map: writing it is one copy of 40 bytes."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(bytes(_FORMAT.size))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), _FORMAT.size)
+        # Both sides may come first: each opens or makes the file and gives it its size, which is zeros or changes nothing.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(descriptor, _FORMAT.size)
+            self._memory = mmap.mmap(descriptor, _FORMAT.size)
+        finally:
+            os.close(descriptor)
         self._writes = 0
 
     def write(self, phase: int, step: int, epoch: int, batch: int) -> None:
