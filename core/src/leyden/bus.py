@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 import pluggy
@@ -93,6 +94,7 @@ class Bus:
         self.hook: Hooks = cast("Hooks", self.manager.hook)
         """pluggy's callers, with the specifications' types: ``bus.hook.on_fit_start(trainer=..., module=...)``."""
         self.calls = Calls()
+        self._postpones = False
         self._profiler = profiler or Profiler()
         self.guard: Guard = _unguarded
         """Asked at registration for the function to call in place of each implementation."""
@@ -234,7 +236,19 @@ class Bus:
 
     # ---- compiling ----
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, whoever comes or goes is called from the end of the block on: the lists are compiled once for all of them."""
+        self._postpones = True
+        try:
+            yield
+        finally:
+            self._postpones = False
+            self._rebuild()
+
     def _rebuild(self) -> None:
+        if self._postpones:
+            return
         for registered in list(self.manager.get_plugins()):
             self.manager.unregister(registered)
         self._direct.clear()

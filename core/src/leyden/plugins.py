@@ -69,12 +69,14 @@ def normalized(distribution: str) -> str:
 def _scan(_path: tuple[str, ...]) -> tuple[Plugin, ...]:
     # Reading the metadata of some hundred distributions takes 5 to 40 ms, so once for each search path.
     found = []
+    owners: dict[int, tuple[str, str]] = {}  # each look at a name or a version parses all the metadata of a distribution
     everything = metadata.entry_points()
     groups = [group for group in everything.groups if group == HOOK_GROUP or group.startswith(HOOK_GROUP + ".")]
     for entry_point in (entry_point for group in groups for entry_point in everything.select(group=group)):
         distribution = entry_point.dist
-        owner = distribution.name if distribution else "unknown"
-        version = distribution.version if distribution else "?"
+        if id(distribution) not in owners:
+            owners[id(distribution)] = (distribution.name, distribution.version) if distribution else ("unknown", "?")
+        owner, version = owners[id(distribution)]
         found.append(Plugin(entry_point.name, entry_point.group, owner, version, entry_point.value, entry_point))
     return tuple(found)
 

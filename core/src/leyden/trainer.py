@@ -268,16 +268,17 @@ class Trainer(Settings, RunState):
     # ---- construction ----
 
     def _register_extensions(self) -> None:
-        for plugin, loaded in hook_plugins():
-            self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
+        with self.bus.together():
+            for plugin, loaded in hook_plugins():
+                self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
 
     def _register_parts(self) -> None:
-        for callback in self.callbacks:
-            self.bus.register(callback, role="callback")
-        for component in (
-            self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler, self.checkpoint_io,
-        ):  # fmt: skip
-            self.bus.register(component, role="component")
+        parts = (self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler, self.checkpoint_io)
+        with self.bus.together():
+            for callback in self.callbacks:
+                self.bus.register(callback, role="callback")
+            for component in parts:
+                self.bus.register(component, role="component")
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned process gets the Trainer as it is before a run; who is on the bus follows from its parts.

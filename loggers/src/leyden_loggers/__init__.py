@@ -1,16 +1,24 @@
 """Loggers that write the numbers of a run into files, onto the terminal, or to the services that people keep runs with.
 
 Importing this package imports no client; a client is imported when the first thing is written.
+
+A module is imported when something of it is asked for, so that choosing one part by name imports none of the others.
 """
 
-from leyden_loggers.comet import CometLogger
-from leyden_loggers.console import ConsoleLogger
-from leyden_loggers.csv import CSVLogger
-from leyden_loggers.jsonl import JSONLinesLogger
-from leyden_loggers.mlflow import MLflowLogger
-from leyden_loggers.run_directory import RunDirectory
-from leyden_loggers.tensorboard import TensorBoardLogger
-from leyden_loggers.wandb import WandbLogger
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leyden_loggers.comet import CometLogger
+    from leyden_loggers.console import ConsoleLogger
+    from leyden_loggers.csv import CSVLogger
+    from leyden_loggers.jsonl import JSONLinesLogger
+    from leyden_loggers.mlflow import MLflowLogger
+    from leyden_loggers.run_directory import RunDirectory
+    from leyden_loggers.tensorboard import TensorBoardLogger
+    from leyden_loggers.wandb import WandbLogger
 
 __all__ = [
     "CSVLogger",
@@ -22,3 +30,22 @@ __all__ = [
     "TensorBoardLogger",
     "WandbLogger",
 ]
+
+_HOMES = {
+    "CSVLogger": "csv",
+    "CometLogger": "comet",
+    "ConsoleLogger": "console",
+    "JSONLinesLogger": "jsonl",
+    "MLflowLogger": "mlflow",
+    "RunDirectory": "run_directory",
+    "TensorBoardLogger": "tensorboard",
+    "WandbLogger": "wandb",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value

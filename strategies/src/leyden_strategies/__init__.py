@@ -1,10 +1,19 @@
-"""How processes and devices share the work of a leyden run."""
+"""How processes and devices share the work of a leyden run.
 
-from leyden_strategies.ddp import DDPNotebookStrategy, DDPStrategy
-from leyden_strategies.dp import DPStrategy
-from leyden_strategies.names import DDPForkStrategy, DDPSpawnStrategy
-from leyden_strategies.processes import ProcessesStrategy
-from leyden_strategies.single_device import SingleDeviceStrategy
+A module is imported when something of it is asked for, so that choosing one part by name imports none of the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leyden_strategies.ddp import DDPNotebookStrategy, DDPStrategy
+    from leyden_strategies.dp import DPStrategy
+    from leyden_strategies.names import DDPForkStrategy, DDPSpawnStrategy
+    from leyden_strategies.processes import ProcessesStrategy
+    from leyden_strategies.single_device import SingleDeviceStrategy
 
 __all__ = [
     "DDPForkStrategy",
@@ -15,3 +24,21 @@ __all__ = [
     "ProcessesStrategy",
     "SingleDeviceStrategy",
 ]
+
+_HOMES = {
+    "DDPForkStrategy": "names",
+    "DDPNotebookStrategy": "ddp",
+    "DDPSpawnStrategy": "names",
+    "DDPStrategy": "ddp",
+    "DPStrategy": "dp",
+    "ProcessesStrategy": "processes",
+    "SingleDeviceStrategy": "single_device",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value

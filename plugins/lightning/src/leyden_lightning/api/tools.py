@@ -23,8 +23,6 @@ from leyden.checkpoint.plain import plain
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.data.transfer import apply_to_tensors, move_to_device
 from leyden.module import is_overridden as overrides
-from packaging.requirements import Requirement
-from packaging.version import Version
 from torch import Tensor, nn
 
 from leyden_lightning.api.argparsing import str_to_bool, str_to_bool_or_int, str_to_bool_or_str
@@ -603,6 +601,8 @@ _module_available = module_available
 
 def compare_version(package: str, op: Callable[[Any, Any], bool], version: str, use_base_version: bool = False) -> bool:
     """Whether the installed version of a package compares so; False if it is not installed."""
+    from packaging.version import Version  # every Trainer imports this module, and few programs compare versions
+
     try:
         found = Version(metadata.version(package))
     except metadata.PackageNotFoundError:
@@ -620,6 +620,8 @@ class RequirementCache:
     def __bool__(self) -> bool:
         if not self.requirement:
             return module_available(self.module or "")
+        from packaging.requirements import Requirement  # as above
+
         wanted = Requirement(self.requirement)
         try:
             return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
@@ -645,6 +647,8 @@ def availability(name: str) -> Any:
     found = re.fullmatch(r"_(TORCH|PYTHON|TORCHMETRICS)_GREATER_EQUAL_(\d+(?:_\d+)*)", name)
     if found:
         import platform
+
+        from packaging.version import Version  # as above
 
         package, version = found[1].lower(), Version(found[2].replace("_", "."))
         return Version(platform.python_version() if package == "python" else metadata.version(package)) >= version
