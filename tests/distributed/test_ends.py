@@ -94,7 +94,7 @@ def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
     expected = {"raise": KeyError, "memory": MemoryError}.get(how, RankError)
     with pytest.raises(expected) as raised:
         trainer.fit(Breaks(how, place))
-    assert descendants(os.getpid()) == running
+    assert set(descendants(os.getpid())) <= set(running)  # one of theirs may have ended meanwhile
     if expected is RankError:
         assert re.fullmatch(
             rf"rank 1 \(pid \d+\) {re.escape(HOW[how])} {re.escape(WHERE[place])}(; its stack is:\n.*\bin reach\b.*)?",
