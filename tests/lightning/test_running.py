@@ -63,7 +63,9 @@ def script(tmp_path: Path) -> Path:
 
 
 def run(*words: str) -> str:
-    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=True, timeout=200).stdout
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture
