@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from leyden import Callback, Precision, Trainer
+from leyden import Callback, Module, Precision, Strategy, Trainer
 from leyden.testing import TinyModule
 from torch import nn
 
@@ -33,6 +33,99 @@ def test_evaluating_is_true_in_validation_inside_of_a_fit_only_then():
         TinyModule()
     )
     assert seen == [("train", False), ("val", True)]
+
+
+def test_the_state_says_which_method_runs_what_its_batches_are_for_and_how_it_ended():
+    seen = []
+
+    class Watch(Callback):
+        def _look(self, trainer):
+            seen.append((trainer.state.fn, trainer.state.status, trainer.state.stage))
+
+        def on_train_batch_start(self, trainer):
+            self._look(trainer)
+
+        def on_validation_batch_start(self, trainer):
+            self._look(trainer)
+
+        def on_predict_batch_start(self, trainer):
+            self._look(trainer)
+
+    trainer = Trainer(max_epochs=1, callbacks=[Watch()], limit_train_batches=1, limit_val_batches=1, limit_predict_batches=1)
+    assert (trainer.state.fn, trainer.state.status, trainer.state.stage) == (None, "initializing", None)
+    module = TinyModule()
+    trainer.fit(module)
+    trainer.predict(module, module.val_dataloader())
+    assert seen == [
+        ("fit", "running", "sanity_check"), ("fit", "running", "train"), ("fit", "running", "validate"),
+        ("predict", "running", "predict"),
+    ]  # fmt: skip
+    assert (trainer.state.fn, trainer.state.finished, trainer.state.stage) == ("predict", True, None)
+
+
+def test_a_run_that_an_exception_ended_is_interrupted():
+    class Breaks(TinyModule):
+        def validation_step(self, batch, batch_idx):
+            raise RuntimeError("broken")
+
+    trainer = Trainer()
+    with pytest.raises(RuntimeError, match="broken"):
+        trainer.validate(Breaks())
+    assert (trainer.state.fn, trainer.state.status, trainer.state.stopped) == ("validate", "interrupted", True)
+
+
+def test_each_method_of_the_trainer_has_its_loop():
+    module, loader = TinyModule(), TinyModule().val_dataloader()
+    trainer = Trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    trainer.fit(module)
+    assert (trainer.fit_loop is not None, trainer.validate_loop) == (True, None)
+    trainer.validate(module, loader)
+    assert (trainer.fit_loop, trainer.validate_loop.stage) == (None, "validation")
+    trainer.predict(module, loader)
+    assert (trainer.validate_loop, trainer.predict_loop.module) == (None, module)
+
+
+def test_the_scaler_is_that_of_the_precision_and_none_without():
+    class Scaled(Precision):
+        scaler = "a scaler"
+
+    assert Trainer().scaler is None
+    trainer = Trainer(precision=Scaled())
+    assert (trainer.scaler, trainer.precision_plugin) == ("a scaler", trainer.precision)
+
+
+def test_a_sampler_of_ones_own_is_told_its_part():
+    assert Trainer().distributed_sampler_kwargs == {"num_replicas": 1, "rank": 0}
+
+
+def test_a_module_has_the_mesh_of_its_strategy():
+    class Sharded(Strategy):
+        device_mesh = "a mesh"
+
+    module = TinyModule()
+    assert (module.device_mesh, module.fabric) == (None, None)
+    trainer = Trainer(strategy=Sharded(), max_epochs=1, limit_train_batches=1)
+    trainer.fit(module)
+    assert module.device_mesh == "a mesh"
+
+
+def test_there_is_no_sanity_check_without_validation_data():
+    seen = []
+
+    class Watch(Callback):
+        def on_sanity_check_start(self):
+            seen.append("start")
+
+        def on_sanity_check_end(self):
+            seen.append("end")
+
+    class NoData(TinyModule):
+        val_dataloader = Module.val_dataloader
+
+    Trainer(max_epochs=1, limit_train_batches=1, callbacks=[Watch()]).fit(NoData())
+    assert seen == []
+    Trainer(max_epochs=1, limit_train_batches=1, callbacks=[Watch()]).fit(TinyModule())
+    assert seen == ["start", "end"]
 
 
 def test_received_sigterm_tells_sigterm_from_no_signal():

@@ -50,7 +50,7 @@ class Module(HyperparametersMixin, nn.Module):
     # TorchScript compiles every property and keeps every attribute it is not told to leave alone.
     __jit_unused_properties__: ClassVar[list[str]] = [
         "trainer", "device", "dtype", "current_epoch", "global_step", "global_rank", "local_rank", "on_gpu", "logger", "loggers",
-        "hparams", "hparams_initial",
+        "hparams", "hparams_initial", "device_mesh", "fabric",
     ]  # fmt: skip
     __jit_ignored_attributes__: ClassVar[list[str]] = [
         "example_input_array", "automatic_optimization", "strict_loading", "prepare_data_per_node", "_trainer",
@@ -126,6 +126,16 @@ class Module(HyperparametersMixin, nn.Module):
     def loggers(self) -> list[Logger]:
         """All loggers; empty without a Trainer."""
         return self._trainer.loggers if self._trainer else []
+
+    @property
+    def device_mesh(self) -> Any:
+        """The ``DeviceMesh`` of a strategy that shards the module, for ``configure_model``; None with others."""
+        return self._trainer.strategy.device_mesh if self._trainer else None
+
+    @property
+    def fabric(self) -> None:
+        """None: who wants the loop to himself has ``trainer.batches()``, and no object beside the Trainer."""
+        return None
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on rank 0 only."""

@@ -24,6 +24,9 @@ class Precision(Component):
     storage_dtype: ClassVar[Any] = None
     """What new parameters are stored in; None is torch's default."""
 
+    scaler: Any = None
+    """What scales the loss, such as a ``torch.amp.GradScaler``; None if nothing does."""
+
     def check(self, optimizers: list[Optimizer], device_type: str) -> None:
         """Called before training.
 

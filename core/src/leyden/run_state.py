@@ -11,7 +11,9 @@ from leyden.seeding import run_seed
 if TYPE_CHECKING:
     from leyden.data.loaders import Loader
     from leyden.data.streams import Stream
+    from leyden.loops.evaluate import EvaluateLoop
     from leyden.loops.fit import FitLoop
+    from leyden.loops.predict import PredictLoop
 
 
 class RunState:
@@ -66,7 +68,10 @@ class RunState:
         """The training loaders given to ``fit``, and below the validation loaders."""
         self.given_val: Any = None
         self.fit_loop: FitLoop | None = None
-        """The loop of the running fit."""
+        """The loop of the running or the last fit; likewise for the other three, None after a run of another kind."""
+        self.validate_loop: EvaluateLoop | None = None
+        self.test_loop: EvaluateLoop | None = None
+        self.predict_loop: PredictLoop | None = None
         self.finite_watch: FiniteWatch = FiniteWatch()
         """Notices losses, gradients and parameters that are not finite."""
         self.train_step: Any = None

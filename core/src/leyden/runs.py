@@ -11,7 +11,7 @@ from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.checkpoint.newest import open_checkpoint
 from leyden.checkpoint.training import restore_loop, restore_seed
-from leyden.data.loaders import Loader
+from leyden.data.loaders import Loader, has_source
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
@@ -134,7 +134,9 @@ def evaluate(
         else:
             trainer.num_test_batches = [loader.length for loader in loaders]
         with isolated_random_state(), deferred_interrupt(trainer):
-            return EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode).run()
+            loop = EvaluateLoop(trainer, module, loaders, name, trainer.inference_mode)
+            setattr(trainer, f"{stage}_loop", loop)
+            return loop.run()
     raise AssertionError("a session does not swallow exceptions")
 
 
@@ -154,7 +156,8 @@ def predict(
         loaders = load_evaluation(trainer, "predict", dataloaders, module)
         trainer.num_predict_batches = [loader.length for loader in loaders]
         with isolated_random_state(), deferred_interrupt(trainer):
-            results = PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes).run()
+            trainer.predict_loop = PredictLoop(trainer, module, loaders, trainer.inference_mode, keep, max_bytes)
+            results = trainer.predict_loop.run()
         return _in_order(trainer, loaders, results) if keep else results
     raise AssertionError("a session does not swallow exceptions")
 
@@ -244,7 +247,8 @@ def _sanity_check(trainer: Trainer, module: Module, resumed: bool) -> EvaluateLo
     """Loads validation, and runs a little of it to find mistakes before training."""
     if not is_overridden("validation_step", module, Module) or trainer.limit_val_batches == 0:
         return None
-    checks = bool(trainer.num_sanity_val_steps) and not resumed
+    there = bool(trainer.overfit_batches) or has_source("val", trainer.given_val, trainer.datamodule, module)
+    checks = there and bool(trainer.num_sanity_val_steps) and not resumed
     if checks:
         trainer.sanity_checking, trainer.training = True, False
         with isolated_random_state(), trainer.metrics.isolated():

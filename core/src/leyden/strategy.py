@@ -51,6 +51,9 @@ class Strategy(Component):
     node_rank: int = 0
     """This node among the nodes."""
 
+    device_mesh: Any = None
+    """The ``torch.distributed.device_mesh.DeviceMesh`` of one that shards the module, from :meth:`setup_environment` on."""
+
     @classmethod
     def priority(cls, accelerator: Accelerator, num_devices: int, num_nodes: int) -> int:
         """How well this strategy suits such a run, for ``strategy="auto"``; 0 means not at all, the highest is taken.

@@ -48,6 +48,7 @@ from leyden.selection import (
     one_of_each,
 )
 from leyden.settings import Settings
+from leyden.states import TrainerState
 
 if TYPE_CHECKING:
     from leyden.checkpoint.verify import ResumeReport
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _LAUNCHED = "what the function it runs returned on rank 0"
 
+_LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
 _STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_step", "predict": "predict_step"}
 
 
@@ -253,6 +255,8 @@ class Trainer(Settings, RunState):
         self.history = History()
         """Every record of the last fit, and of the evaluations since."""
         self.metrics = Metrics(self.strategy)
+        self.state = TrainerState(self)
+        """Which method runs (``fn``), whether it goes on (``status``) and what its batches are for (``stage``)."""
         self.optimizers: list[Any] = []
         self.lr_scheduler_configs: list[SchedulerConfig] = []
         self.optimizer_frequencies: list[int] = []
@@ -282,11 +286,11 @@ class Trainer(Settings, RunState):
 
     def __getstate__(self) -> dict[str, Any]:
         # A spawned process gets the Trainer as it is before a run; who is on the bus follows from its parts.
-        running = ("bus", "fit_loop", "train_step", "train_loader")
+        running = ("bus", "train_step", "train_loader", *_LOOPS)
         return {name: value for name, value in vars(self).items() if name not in running}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, fit_loop=None, train_step=None, train_loader=None)
+        vars(self).update(state, train_step=None, train_loader=None, **dict.fromkeys(_LOOPS))
         self.bus = Bus()
         self.bus.guard = self.quarantine.wrap
         self._register_extensions()
@@ -361,6 +365,7 @@ class Trainer(Settings, RunState):
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         self.progress, self.history = Progress(), History()
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
+        self.state.begin("fit")
         try:
             history = self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
         except KeyboardInterrupt:
@@ -368,6 +373,7 @@ class Trainer(Settings, RunState):
                 raise
             self.interrupted = True
             return self.history
+        self.state.finish()
         return returned(history, self.strategy, "launch", History, _LAUNCHED)
 
     def batches(
@@ -486,6 +492,7 @@ class Trainer(Settings, RunState):
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )
+        self.state.finish()
         returned(results, self.strategy, "launch", list, _LAUNCHED)
         if not keep:
             return None
@@ -714,6 +721,21 @@ class Trainer(Settings, RunState):
         return self.module
 
     @property
+    def precision_plugin(self) -> Precision:
+        """The number formats of the run, by the name that Lightning has for it."""
+        return self.precision
+
+    @property
+    def scaler(self) -> Any:
+        """What scales the loss so that small gradients survive, a ``torch.amp.GradScaler``; None if nothing does."""
+        return self.precision.scaler
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, int]:
+        """``num_replicas`` and ``rank`` for a ``DistributedSampler`` of one's own; the loaders need none."""
+        return {"num_replicas": self.world_size, "rank": self.global_rank}
+
+    @property
     def model(self) -> Module | None:
         """The module, by the name that Lightning has for what the strategy runs."""
         return self.module
@@ -838,6 +860,7 @@ class Trainer(Settings, RunState):
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, dataloaders)
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
+        self.state.begin(stage)
         return model, datamodule, dataloaders, ckpt_path
 
     def _evaluate(
@@ -845,6 +868,7 @@ class Trainer(Settings, RunState):
     ) -> list[dict[str, float]]:
         model, datamodule, dataloaders, ckpt_path = self._prepare(stage, model, dataloaders, datamodule, ckpt_path, weights_only)
         found = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
+        self.state.finish()
         results = returned(found, self.strategy, "launch", list, _LAUNCHED)
         if verbose and self.is_global_zero:
             for index, values in enumerate(results):

@@ -99,6 +99,13 @@ def source(stage: str, given: Any, datamodule: DataModule | None, module: Module
     return None, method
 
 
+def has_source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> bool:
+    """Whether :func:`source` would find something, without asking anybody to make it."""
+    method = f"{stage}_dataloader"
+    there = has_loader(module, method, Module) or (datamodule is not None and has_loader(datamodule, method, DataModule))
+    return given is not None or there
+
+
 def has_loader(owner: object, method: str, base: type) -> bool:
     """Whether ``owner`` has the loader method itself, on its class or on the object."""
     own = getattr(owner, method, None)

@@ -2,27 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
-
-class LightningEnum(str, Enum):
-    """A str with one of a few values; equal to any spelling of it."""
-
-    @classmethod
-    def from_str(cls, value: str) -> LightningEnum | None:
-        """The member of that name or value, or None."""
-        wanted = value.lower().replace("-", "_")
-        return next((m for m in cls if wanted in (m.value.lower().replace("-", "_"), m.name.lower())), None)
-
-    def __eq__(self, other: object) -> bool:
-        other = other.value if isinstance(other, Enum) else other
-        return isinstance(other, str) and self.value.lower() == other.lower()
-
-    def __hash__(self) -> int:
-        return hash(self.value.lower())
-
-    def __str__(self) -> str:
-        return str(self.value)
+from leyden.states import Word as LightningEnum
 
 
 class GradClipAlgorithmType(LightningEnum):

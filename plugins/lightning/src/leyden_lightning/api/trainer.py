@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
 from leyden_lightning.api.loggers import default_logger
-from leyden_lightning.api.states import TrainerState
 from leyden_lightning.legacy import arguments as older
 from leyden_lightning.legacy.notices import definition, legacy, strict
 from leyden_lightning.legacy.running import LightningRun
@@ -46,9 +45,6 @@ _GONE = {
     "signal_connector": "write Trainer(on_interrupt=...) to say what Ctrl-C does",
     "train_loop": "the counters are trainer.progress",
     "evaluation_loop": "the counters are trainer.progress",
-    "validate_loop": "the counters are trainer.progress",
-    "test_loop": "the counters are trainer.progress",
-    "predict_loop": "predictions are what trainer.predict() returns",
     "amp_backend": "there is torch's own mixed precision only",
     "tuning": "Tuner(trainer) tries things out on copies",
     "evaluating": "trainer.validating or trainer.testing",
@@ -101,8 +97,6 @@ class Trainer(leyden.Trainer):
             self.auto_lr_find: Any = False
             self.auto_scale_batch_size: Any = False
             vars(self).update(translation.kept)
-            self.last_stage: str | None = None
-            self.last_failed = False
             super().__init__(**given)
             for callback in self.callbacks:
                 for name in ("on_init_start", "on_init_end"):
@@ -128,11 +122,9 @@ class Trainer(leyden.Trainer):
             strict.reset(token)
 
     @contextmanager
-    def _run(self, stage: str) -> Iterator[None]:
-        self.last_stage, self.last_failed = stage, True
+    def _run(self) -> Iterator[None]:
         with self._generation(), lightnings_errors():
             yield
-        self.last_failed = False
 
     # ---- what to run ----
 
@@ -147,7 +139,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> leyden.History:
         """As :meth:`leyden.Trainer.fit`; takes ``train_dataloader`` too, and continues ``resume_from_checkpoint``."""
-        with self._run("fit"):
+        with self._run():
             train_dataloaders = _one_of("fit", "train_dataloaders", train_dataloaders, of_old, "train_dataloader")
             _refuse_others("fit", of_old)
             if ckpt_path is None:
@@ -169,7 +161,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> list[dict[str, float]]:
         """As :meth:`leyden.Trainer.validate`; takes ``val_dataloaders`` too."""
-        with self._run("validate"):
+        with self._run():
             dataloaders = _one_of("validate", "dataloaders", dataloaders, of_old, "val_dataloaders")
             _refuse_others("validate", of_old)
             weights_only = _plain_weights("validate", weights_only)
@@ -186,7 +178,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> list[dict[str, float]]:
         """As :meth:`leyden.Trainer.test`; takes ``test_dataloaders`` too."""
-        with self._run("test"):
+        with self._run():
             dataloaders = _one_of("test", "dataloaders", dataloaders, of_old, "test_dataloaders")
             _refuse_others("test", of_old)
             weights_only = _plain_weights("test", weights_only)
@@ -203,7 +195,7 @@ class Trainer(leyden.Trainer):
         max_bytes: float = 8 * 2**30,
     ) -> list[Any] | None:
         """As :meth:`leyden.Trainer.predict`."""
-        with self._run("predict"):
+        with self._run():
             weights_only = _plain_weights("predict", weights_only)
             return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only, max_bytes)
 
@@ -283,54 +275,9 @@ class Trainer(leyden.Trainer):
         return self.progress.total_batches - 1
 
     @property
-    def state(self) -> TrainerState:
-        """What runs, how far, and what for."""
-        return TrainerState(self)
-
-    @property
-    def global_rank(self) -> int:
-        """This process among all of the run."""
-        return self.strategy.rank
-
-    @property
-    def local_rank(self) -> int:
-        """This process among those of its node."""
-        return self.strategy.local_rank
-
-    @property
-    def node_rank(self) -> int:
-        """This node among the nodes."""
-        return self.strategy.node_rank
-
-    @property
-    def num_devices(self) -> int:
-        """Devices of this node."""
-        return len(self.device_ids)
-
-    @property
-    def precision_plugin(self) -> leyden.Precision:
-        """The number formats of the run."""
-        return self.precision
-
-    @property
     def training_type_plugin(self) -> leyden.Strategy:
         """The strategy, as 1.x called it."""
         return self.strategy
-
-    @property
-    def scaler(self) -> Any:
-        """The gradient scaler, or None."""
-        return getattr(self.precision, "scaler", None)
-
-    @property
-    def early_stopping_callbacks(self) -> list[Any]:
-        """The callbacks that stop training early."""
-        return [callback for callback in self.callbacks if hasattr(callback, "stopped_epoch") and hasattr(callback, "patience")]
-
-    @property
-    def early_stopping_callback(self) -> Any:
-        """The first of them, or None."""
-        return next(iter(self.early_stopping_callbacks), None)
 
     @property
     def prediction_writer_callbacks(self) -> list[Any]:
@@ -341,16 +288,6 @@ class Trainer(leyden.Trainer):
     def lr_schedulers(self) -> list[dict[str, Any]]:
         """The schedulers as 1.x had them: dicts with ``scheduler``, ``interval``, ``frequency``, ``monitor`` and so on."""
         return [vars(config) for config in self.lr_scheduler_configs]
-
-    @property
-    def distributed_sampler_kwargs(self) -> dict[str, int]:
-        """``num_replicas`` and ``rank`` of a DistributedSampler of one's own."""
-        return {"num_replicas": self.world_size, "rank": self.strategy.rank}
-
-    @property
-    def received_sigterm(self) -> bool:
-        """Whether the process was told to end."""
-        return bool(getattr(self, "terminated", False))
 
     @property
     def num_gpus(self) -> int:
