@@ -30,8 +30,8 @@ def fit(loader, module=None, **options):
 class Raises(RandomData):
     """Raises at one index."""
 
-    def __init__(self, error, at=5):
-        super().__init__(8)
+    def __init__(self, error, at=5, size=8):
+        super().__init__(size)
         self.error, self.at = error, at
 
     def __getitem__(self, index):
@@ -68,8 +68,27 @@ def test_index_error_of_a_data_set_leaves_fit_with_its_place(workers):
     with pytest.raises(IndexError) as caught:
         fit(DataLoader(Raises(IndexError("the user's own")), batch_size=2, num_workers=workers))
     assert "the user's own" in str(caught.value)
-    sample = "" if workers else "sample 5 for "  # a worker's own variables stay there
-    assert caught.value.__notes__ == [f"while reading {sample}batch 2 of train_dataloaders"]
+    which = "samples [4, 5]" if workers else "sample 5"  # a worker's own variables stay there
+    assert caught.value.__notes__ == [f"while reading {which} for batch 2 of train_dataloaders"]
+
+
+def test_of_a_large_batch_of_a_worker_the_first_samples_are_named():
+    with pytest.raises(IndexError) as caught:
+        fit(DataLoader(Raises(IndexError("the user's own"), at=31, size=64), batch_size=32, num_workers=1))
+    first = ", ".join(map(str, range(20)))
+    assert caught.value.__notes__ == [f"while reading samples [{first}, ... 32 in all] for batch 0 of train_dataloaders"]
+
+
+def test_the_samples_of_a_worker_are_named_in_every_epoch_and_after_many_batches():
+    class Later(RandomData):
+        def __getitem__(self, index):
+            if index == 201:
+                raise ValueError("the user's own")
+            return super().__getitem__(index)
+
+    with pytest.raises(ValueError, match="the user's own") as caught:
+        fit(DataLoader(Later(400), batch_size=2, num_workers=2), max_epochs=2, limit_train_batches=110)
+    assert caught.value.__notes__ == ["while reading samples [200, 201] for batch 100 of train_dataloaders"]
 
 
 def test_the_place_names_the_loader_and_counts_anew_in_each_epoch():

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from leyden.data.duplicates import duplicate_check
 from leyden.data.streams import Stream
-from leyden.data.worker_places import dead_workers, describe_workers, sample_of, traced_workers
+from leyden.data.worker_places import dead_workers, describe_workers, named, sample_of, traced_workers
 from leyden.messages import add_note, notify
 from leyden.seeding import seed_generators
 
@@ -126,8 +126,8 @@ class Reader:
         Raises:
             RuntimeError: in place of an error of the connection to a worker that has died.
         """
-        sample = sample_of(error.__traceback__)
-        add_note(error, f"while reading {f'sample {sample} for ' if sample else ''}batch {self.number} of {self.where}")
+        sample = sample_of(error.__traceback__) or named(self.stream.samples_of(self.number))
+        add_note(error, f"while reading {f'{sample} for ' if sample else ''}batch {self.number} of {self.where}")
         lost = isinstance(error, ConnectionError | EOFError)
         dead = dead_workers(self.workers, self.number, wait=1.0 if lost else 0.0)
         if dead and lost:

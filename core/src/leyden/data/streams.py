@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -138,6 +139,10 @@ class Stream:
     def mark(self) -> None:
         """Called before a batch is read ahead of the one that is to be trained on."""
 
+    def samples_of(self, number: int) -> Any:
+        """The index, or the indices, of the samples of a batch that workers just read; None where that is not known."""
+        return None
+
     def close(self) -> None:
         """The epoch is over, or reading ended early."""
         self.opened = False
@@ -262,6 +267,10 @@ class IndexStream(Stream):
         self._epoch: object = 0
         self._position = 0
         self._marked: dict[str, Any] | None = None
+        self._ahead = (iterable.prefetch_factor or 0) * iterable.num_workers
+        """How many batches workers are sent the indices of before the first is asked for."""
+        self._sent: deque[tuple[int, Any]] = deque(maxlen=self._ahead + 2)
+        """Which indices those were, by position."""
 
     @property
     def seeds_batches(self) -> bool:
@@ -362,6 +371,7 @@ class IndexStream(Stream):
             except StopIteration:
                 return
             if workers:
+                self._sent.append((position, index))
                 index = SeededIndex(data + position, index)
             elif seeds_here:
                 seed_generators(data + position)
@@ -383,6 +393,10 @@ class IndexStream(Stream):
         sampler = _with_generator(sampler, seed)
         return iter(sampler) if deal is None else deal.out(sampler)
 
+    def samples_of(self, number: int) -> Any:
+        """See the base class."""
+        return dict(self._sent).get(number)
+
     def mark(self) -> None:
         """Remembers the data set's state, which the batch read ahead is not to be part of."""
         if self.stateful_data:
@@ -393,8 +407,7 @@ class IndexStream(Stream):
         if self.streams or (self.quiet and not self._sampler_state.has_state):
             return
         self._epoch, self._position = epoch, 0
-        ahead = (self.loader.prefetch_factor or 0) * self.loader.num_workers
-        next(islice(self.indices(), done + ahead, None), None)
+        next(islice(self.indices(), done + self._ahead, None), None)
 
     def end(self) -> None:
         """Ends workers that were kept between epochs."""

@@ -98,9 +98,18 @@ def sample_of(trace: TracebackType | None) -> str:
     found = ""
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(_FETCH) and "idx" in trace.tb_frame.f_locals:
-            found = repr(trace.tb_frame.f_locals["idx"])
+            found = named(trace.tb_frame.f_locals["idx"])
         trace = trace.tb_next
     return found
+
+
+def named(index: Any) -> str:
+    """The samples of a batch for a message, by their index or their list of indices; empty if it is None."""
+    if index is None:
+        return ""
+    if not isinstance(index, list):
+        return f"sample {index!r}"
+    return f"samples {index}" if len(index) <= 20 else f"samples {repr(index[:20])[:-1]}, ... {len(index)} in all]"
 
 
 def _worker_of(iterator: Any, task: int | None) -> int | None:
