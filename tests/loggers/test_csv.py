@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from leyden_loggers.metrics_file import MetricsFile
 
 
 def rows(directory):
+    """The table without its column of times."""
     with Path(directory, "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
 
 
 def test_each_record_is_a_row_with_its_step(tmp_path):
@@ -31,6 +33,16 @@ def test_each_record_is_a_row_with_its_step(tmp_path):
         {"step": "49", "loss": "0.1", "epoch": "0"},
         {"step": "99", "loss": "0.25", "epoch": "1"},
     ]
+
+
+def test_each_row_has_the_time_of_its_record(tmp_path):
+    logger, before = CSVLogger(tmp_path, flush_every_n_records=2), time.time()
+    logger.log_metrics({"loss": 0.1}, 0)
+    between = time.time()
+    logger.log_metrics({"loss": 0.2}, 1)
+    with Path(logger.log_dir, "metrics.csv").open(newline="") as file:
+        first, second = (float(row["time"]) for row in csv.DictReader(file))
+    assert before <= first <= between <= second <= time.time()
 
 
 def test_numbers_come_back_bit_for_bit(tmp_path):
@@ -63,13 +75,11 @@ def test_keys_that_appear_later_become_columns_of_all_rows(tmp_path):
     logger.log_metrics({"train": 1.0}, 0)
     logger.log_metrics({"val": 2.0, "acc, top 1": 3.0}, 1)
     logger.log_metrics({"train": 4.0}, 2)
-    with Path(logger.log_dir, "metrics.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [
-            ["step", "train", "val", "acc, top 1"],
-            ["0", "1.0", "", ""],
-            ["1", "", "2.0", "3.0"],
-            ["2", "4.0", "", ""],
-        ]
+    assert [list(row.items()) for row in rows(logger.log_dir)] == [
+        [("step", "0"), ("train", "1.0"), ("val", ""), ("acc, top 1", "")],
+        [("step", "1"), ("train", ""), ("val", "2.0"), ("acc, top 1", "3.0")],
+        [("step", "2"), ("train", "4.0"), ("val", ""), ("acc, top 1", "")],
+    ]
     assert [path.name for path in Path(logger.log_dir).iterdir()] == ["metrics.csv"]
 
 
@@ -201,10 +211,10 @@ from leyden_loggers import CSVLogger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 logger = CSVLogger(sys.argv[1], version=0, flush_every_n_records=1)
-logger.log_metrics({"loss": 1.0}, 0)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+logger.log_metrics({"loss": 1.0, "time": 0}, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (24, resource.RLIM_INFINITY))
 try:
-    logger.log_metrics({"loss": 0.123456789}, 1)
+    logger.log_metrics({"loss": 0.123456789, "time": 1}, 1)
 except OSError as error:
     print(error)
 print(open(logger.log_dir + "/metrics.csv").read(), end="")
@@ -221,11 +231,11 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_no_part_and_is_written_when_
     assert done.stdout.splitlines() == [
         f"[Errno 27] the logger cannot write to {str(path)!r}: File too large; "
         f"pass a save_dir that can be written to, or logger=False",
-        "step,loss",
-        "0,1.0",
-        "step,loss",
-        "0,1.0",
-        "1,0.123456789",
+        "step,time,loss",
+        "0,0,1.0",
+        "step,time,loss",
+        "0,0,1.0",
+        "1,1,0.123456789",
     ]
 
 

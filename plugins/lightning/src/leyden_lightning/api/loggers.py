@@ -58,6 +58,9 @@ def _csv() -> type:
             super().__init__(save_dir, name, version, prefix, **kwargs)
             self.flush_logs_every_n_steps = flush_logs_every_n_steps
 
+        def _row(self, record: Any) -> dict[str, Any]:
+            return {"step": record.step, **record.values}  # Lightning's table has no column of times
+
     return CSVLogger
 
 
