@@ -199,6 +199,13 @@ def test_promise_10_a_skipped_step_moves_nothing():
     assert module.rates == [0.5, 0.25, 0.25, 0.125, 0.0625]
 
 
+def test_promise_32_the_number_of_skipped_steps_is_logged_with_each_epoch_and_only_where_there_are_any():
+    trainer = Trainer(max_epochs=2, plugins=[Scales(skips={0, 2})], **QUIET)
+    history = trainer.fit(Net(), data())
+    assert (history.steps("skipped_steps"), history["skipped_steps"]) == ([2, 7], [2.0, 2.0])
+    assert "skipped_steps" not in Trainer(max_epochs=1, **QUIET).fit(Net(), data())
+
+
 def test_promise_10_holds_in_manual_optimization_whose_schedulers_are_the_users():
     trainer = Trainer(max_epochs=1, plugins=[Scales(skips={0, 2})], **QUIET)
     trainer.fit(Net(manual=True), data())

@@ -67,7 +67,8 @@ class Progress:
     """Turns that optimizers with frequencies have had, and so whose turn is next."""
 
     skipped_steps: int = 0
-    """Steps that a gradient scaler skipped because gradients overflowed."""
+    """Steps that updated nothing: gradients overflowed or were not finite, or processes agreed to skip. Where there are any, each
+    epoch's record has their number so far, by the same name."""
 
     validations: int = 0
     """Validations inside the fit that are done, the sanity check not counted."""

@@ -240,7 +240,8 @@ class FitLoop:
             trainer.bus.hook.on_train_epoch_end(trainer=trainer, module=module)
         results.update(*metrics.reduce_epoch(TRAIN_EPOCH))
         wanted = metrics.to_loggers(TRAIN_BATCH, TRAIN_EPOCH)
-        self.log_record({key: value for key, value in results.items() if key in wanted})
+        skipped = {"skipped_steps": float(progress.skipped_steps)} if progress.skipped_steps else {}
+        self.log_record({key: value for key, value in results.items() if key in wanted} | skipped)
         metrics.reset(TRAIN_BATCH, TRAIN_EPOCH)
         progress.next_epoch()
 
