@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from leyden import Callback, LeydenWarning, Trainer
+from leyden import Callback, LeydenWarning, Trainer, hookimpl
 from leyden.testing import TinyModule
 from leyden_loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -257,11 +257,18 @@ def test_a_killed_run_leaves_every_row_but_those_of_the_last_second(tmp_path):
 # ---- continuing ----
 
 
-def fit_in_version_0(root, ckpt_path=None, **arguments):
+def fit_in_version_0(root, ckpt_path=None, module_class=TinyModule, **arguments):
     torch.manual_seed(0)
     run = trainer(root, logger=[{"csv": {"version": 0}}, {"tensorboard": {"version": 0}}], **arguments)
-    run.fit(TinyModule(), ckpt_path=ckpt_path)
+    run.fit(module_class(), ckpt_path=ckpt_path)
     return run
+
+
+class LogsEpochs(TinyModule):
+    """Its last row of an epoch comes after validation and bears the number of the last step."""
+
+    def on_train_epoch_end(self):
+        self.log("of_the_epoch", float(self.current_epoch))
 
 
 def test_a_fit_that_continues_from_a_checkpoint_leaves_the_log_of_a_run_that_was_never_interrupted(tmp_path, capsys, monkeypatch):
@@ -283,14 +290,16 @@ def test_a_fit_that_continues_from_a_checkpoint_leaves_the_log_of_a_run_that_was
 
 @pytest.mark.parametrize("when", ["on_validation_end", "on_train_epoch_end"])
 def test_no_row_comes_twice_when_the_checkpoint_lies_between_a_step_and_its_last_row(when, tmp_path):
-    def save(self, trainer, module, *args):
+    @hookimpl(trylast=True)  # after the module, as checkpoint callbacks
+    def save(self, trainer):
         if trainer.global_step == 4 and not trainer.sanity_checking:
             trainer.save_checkpoint(tmp_path / "four.ckpt")
 
     saves = type("Saves", (Callback,), {when: save})
-    run = fit_in_version_0(tmp_path / "whole", max_epochs=2, log_every_n_steps=1, callbacks=[saves()])
+    options = {"module_class": LogsEpochs, "max_epochs": 2, "log_every_n_steps": 1}
+    run = fit_in_version_0(tmp_path / "whole", callbacks=[saves()], **options)
     before = rows(run.log_dir)
-    fit_in_version_0(tmp_path / "whole", ckpt_path=tmp_path / "four.ckpt", max_epochs=2, log_every_n_steps=1)
+    fit_in_version_0(tmp_path / "whole", ckpt_path=tmp_path / "four.ckpt", **options)
     assert rows(run.log_dir) == before
     assert Path(f"{run.log_dir}/metrics.csv").read_text().count("\n") == len(before) + 1
 
