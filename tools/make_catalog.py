@@ -6,9 +6,13 @@ Core reads it to say what to install when a name is not there. ``make catalog`` 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = ROOT / "core/src/leyden/catalog.json"

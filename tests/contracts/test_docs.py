@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 @pytest.fixture
 def acme(tmp_path, monkeypatch):
     """The package of the page, installed; returns its tests."""
-    tomllib = pytest.importorskip("tomllib")
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     blocks = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     sources = dict(blocks)
     package = tmp_path / "acme_leyden"

@@ -63,6 +63,9 @@ _STEPS = {"fit": "training_step", "validate": "validation_step", "test": "test_s
 class Trainer(Settings, RunState):
     """Runs modules. Every part can be given as a name, as ``{name: options}`` or as an object."""
 
+    refuses_hyperparameters: bool = True
+    """Whether a run that writes checkpoints refuses hyperparameters that those cannot hold; else they are left out."""
+
     def __init__(
         self,
         *,

@@ -24,7 +24,8 @@ _LIVE = (nn.Module, Dataset, DataLoader)
 def check_hyperparameters(trainer: Trainer) -> None:
     """Refuses, before the first step, hyperparameters that a checkpoint of this run could not hold.
 
-    Modules, data sets and loaders are left out with one warning. Nothing is refused where the run writes no checkpoints.
+    Modules, data sets and loaders are left out with one warning. Nothing is refused where the run writes no checkpoints, or
+    where the Trainer's ``refuses_hyperparameters`` is False.
 
     Raises:
         TypeError: one is neither data nor made of data and a name to find it by.
@@ -36,7 +37,7 @@ def check_hyperparameters(trainer: Trainer) -> None:
             continue
         _, _, left_out = _gathered(owner)
         for name, error in left_out.items():
-            if not isinstance(error.value, _LIVE):
+            if trainer.refuses_hyperparameters and not isinstance(error.value, _LIVE):
                 raise TypeError(
                     f"{type(owner).__name__}: hyperparameter {name!r} cannot be kept in a checkpoint: {error}{_hint(error)}; "
                     f"leave it out with save_hyperparameters(ignore=[{name!r}]) and pass it to load_from_checkpoint() again"

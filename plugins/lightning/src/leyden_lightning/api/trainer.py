@@ -18,6 +18,8 @@ from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
 from leyden_lightning.api.loggers import default_logger
 from leyden_lightning.legacy import arguments as older
+from leyden_lightning.legacy.attributes import precision_name
+from leyden_lightning.legacy.named_precision import named, unnamed
 from leyden_lightning.legacy.notices import definition, legacy, strict
 from leyden_lightning.legacy.running import LightningRun
 from leyden_lightning.legacy.users import own
@@ -63,10 +65,17 @@ class Trainer(leyden.Trainer):
 
     Takes the arguments of Lightning's Trainer, of every release, and those of :class:`leyden.Trainer`. Arguments that are not
     given come from variables ``PL_TRAINER_<NAME>``. ``strict_api="2.6"`` makes everything older an error.
+    ``legacy_outputs="optimizer_major"`` hands epoch ends the outputs of several optimizers as 1.0 to 1.7 did, by optimizer and
+    then by batch; without it they come by batch and then by optimizer.
 
     Raises:
         MisconfigurationException: an argument is wrong; it is also the ValueError, TypeError and so on of leyden.
     """
+
+    counts_empty_steps = True
+    """Whether a batch for which ``training_step`` returned None is a step."""
+    refuses_hyperparameters = False
+    """Hyperparameters that a checkpoint cannot hold are left out of it with a warning, and refuse no run."""
 
     def __init__(self, *positional: Any, **arguments: Any) -> None:
         if positional:
@@ -79,6 +88,10 @@ class Trainer(leyden.Trainer):
         if strict_api not in (None, *_GENERATIONS):
             raise ValueError(f"Trainer(strict_api={strict_api!r}): expected None or '2.6'")
         self.strict_api: str | None = strict_api
+        legacy_outputs = arguments.pop("legacy_outputs", None)
+        if legacy_outputs not in (None, "optimizer_major"):
+            raise ValueError(f"Trainer(legacy_outputs={legacy_outputs!r}): expected None or 'optimizer_major'")
+        self.legacy_outputs: str | None = legacy_outputs
         given = {**argparsing.environment_defaults(Trainer, os.environ), **arguments}
         with self._generation(), lightnings_errors():
             translation = older.Translation(given)
@@ -109,6 +122,7 @@ class Trainer(leyden.Trainer):
 
     def _register_parts(self) -> None:
         super()._register_parts()
+        self.bus.register(self.precision_plugin, role="component")  # the name has no hooks
         self.bus.register(LightningRun(), name="Lightning's keys and counts")
 
     __init__.__signature__ = _signature()  # type: ignore[attr-defined]  # what inspect reads
@@ -258,6 +272,21 @@ class Trainer(leyden.Trainer):
         return dict(_DEFAULTS)
 
     # ---- what users read ----
+
+    @property
+    def precision(self) -> Any:
+        """The name of the run's precision, a str such as ``"16-mixed"``; the precision's own methods are called through it."""
+        return named(precision_name(self), self.precision_plugin)
+
+    @precision.setter
+    def precision(self, precision: Any) -> None:  # what leyden's Trainer sets is the precision itself
+        vars(self)["precision"] = unnamed(precision)
+
+    @property
+    def precision_plugin(self) -> leyden.Precision:
+        """The number formats of the run."""
+        component: leyden.Precision = vars(self)["precision"]
+        return component
 
     @property
     def global_step(self) -> int:

@@ -11,33 +11,18 @@ import torch
 from leyden.adapted import extend
 
 from leyden_lightning.api.tools import grad_norm
+from leyden_lightning.legacy.named_precision import PrecisionName
 from leyden_lightning.legacy.notices import legacy
 from leyden_lightning.legacy.tbptt import tbptt_split_batch
 
 _trainers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-class PrecisionName(str):
-    """A precision's name that is also equal to what 1.x called it: ``"16-mixed" == 16``."""
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, int) and not isinstance(other, bool):
-            return str(self).startswith(str(other))
-        if isinstance(other, str):
-            return str(self) in (other, f"{other}-mixed", f"{other}-true")
-        return NotImplemented
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return str.__hash__(self)
-
-
 def precision_name(trainer: leyden.Trainer | None) -> PrecisionName:
     """The name of a run's precision; ``"32-true"`` without a run."""
     given: Any = trainer.choices.get("precision") if trainer is not None else None
-    name = str(given) if isinstance(given, str | int) else getattr(getattr(trainer, "precision", None), "name", "32-true")
+    component = vars(trainer).get("precision") if trainer is not None else None  # not the name that pl.Trainer has there
+    name = str(given) if isinstance(given, str | int) else getattr(component, "name", "32-true")
     known = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
     return PrecisionName(known.get(name, name))
 

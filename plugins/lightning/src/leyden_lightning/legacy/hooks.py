@@ -8,6 +8,7 @@ from typing import Any
 
 from leyden.binding import SPECS, named
 
+from leyden_lightning.legacy.bases import accept_older_calls
 from leyden_lightning.legacy.binding import Fill, bind, canonical, positional
 from leyden_lightning.legacy.notices import definition, legacy
 from leyden_lightning.legacy.outputs import Outputs
@@ -159,6 +160,7 @@ def _adapt(participant: Any, name: str, function: Hook, lead: Sequence[str], fou
         f"{name}({shown})",
         definition(function),
     )
+    accept_older_calls(participant, name, modern, (*modern, old))
     collects = _COLLECTS.get(name)
     if collects is not None:
         _join(participant, collects, _collector(kept, collects), lead, found, before=True)

@@ -10,8 +10,10 @@ from typing import Any
 import leyden
 from torch.optim import LBFGS, Optimizer
 
+from leyden_lightning.legacy.bases import accept_older_calls
 from leyden_lightning.legacy.binding import Fill, bind, canonical, positional, takes_any
 from leyden_lightning.legacy.dicts import log_returned
+from leyden_lightning.legacy.none_steps import counted
 from leyden_lightning.legacy.notices import definition, legacy
 from leyden_lightning.legacy.outputs import EpochEnds
 from leyden_lightning.legacy.parts import gathered
@@ -89,6 +91,7 @@ def _rebound(trainer: leyden.Trainer, owner: Any, name: str, method: Method, mod
         adapted = bind(method, modern, fills, _OLD.get(name, ()))
     if adapted is None:
         return None
+    accept_older_calls(owner, name, modern, _OLD.get(name, modern))
     shown = f"{name}({', '.join(('self', *modern))})"
     legacy(f"{type(owner).__qualname__}.{name}({', '.join(p.name for p in parameters)})", shown, definition(method))
     return adapted
@@ -128,6 +131,11 @@ def _of_module(trainer: leyden.Trainer, module: leyden.Module) -> dict[str, Any]
     _turns(trainer, module, found)
     steps = _time_steps(trainer, module, found)
     _epoch_ends(trainer, module, steps)
+    step = found.get("training_step") or own(module, "training_step")
+    if callable(step) and found.get("automatic_optimization", module.automatic_optimization):
+        watched = counted(trainer, module, step)
+        if watched is not None:
+            found["training_step"] = watched
     sharded = own(module, "configure_sharded_model")
     if callable(sharded) and own(module, "configure_model") is None:
         legacy(f"{type(module).__qualname__}.configure_sharded_model", "configure_model", definition(sharded))
@@ -226,7 +234,8 @@ def _epoch_ends(trainer: leyden.Trainer, module: leyden.Module, steps: TimeSteps
             )
     if methods:
         splits = (lambda: steps.outputs) if steps is not None else None
-        ends = EpochEnds(methods, lambda returned: log_returned(module, returned, skip_loss=False), splits)
+        by_optimizer = getattr(trainer, "legacy_outputs", None) == "optimizer_major"
+        ends = EpochEnds(methods, lambda returned: log_returned(module, returned, skip_loss=False), splits, by_optimizer)
         trainer.bus.register(ends, name=f"{type(module).__qualname__}'s epoch ends")
 
 

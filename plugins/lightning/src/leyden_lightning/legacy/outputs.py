@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,15 @@ class Outputs:
         return found if nested or len(found) > 1 else found[0]
 
 
+def optimizer_major(outputs: list[Any]) -> list[Any]:
+    """Outputs by batch, by part of the batch if it was split, and by optimizer, as 1.0 had them: by optimizer first."""
+    if not outputs or not all(isinstance(output, list) and output for output in outputs):
+        return outputs  # of one optimizer, or of optimizers that take turns by batches
+    if all(isinstance(part, list) for output in outputs for part in output):
+        return [[[part[i] for part in output] for output in outputs] for i in range(len(outputs[0][0]))]
+    return [list(of_one) for of_one in zip(*outputs, strict=True)]
+
+
 class EpochEnds:
     """Calls the ``*_epoch_end(outputs)`` of a module before any other hook of the epoch's end.
 
@@ -38,6 +48,7 @@ class EpochEnds:
         methods: the module's own, by the stage ``"training"``, ``"validation"`` or ``"test"``.
         returned: handles what they return.
         splits: gives the outputs of each part of a batch that was split over time; None where batches are whole.
+        by_optimizer: whether the outputs of several optimizers in training come by optimizer and then by batch.
     """
 
     def __init__(
@@ -45,8 +56,10 @@ class EpochEnds:
         methods: dict[str, Callable[[Any], Any]],
         returned: Callable[[Any], None],
         splits: Callable[[], list[Any]] | None = None,
+        by_optimizer: bool = False,
     ) -> None:
         self.returned = returned
+        self.by_optimizer = by_optimizer
         self.splits = splits
         self.kept = {stage: Outputs() for stage in methods}
         for stage, method in methods.items():
@@ -55,13 +68,18 @@ class EpochEnds:
     def _serve(self, stage: str, method: Callable[[Any], Any]) -> None:
         kept, returned = self.kept[stage], self.returned
         short = "train" if stage == "training" else stage
+        # 1.6 and 1.7: who had this argument got the outputs of several optimizers by batch.
+        named = {"new_format": not self.by_optimizer} if "new_format" in inspect.signature(method).parameters else {}
 
         def start(trainer: Any, module: Any) -> None:
             kept.clear()
 
         def end(trainer: Any, module: Any) -> None:
             loaders = {"validation": trainer.num_val_batches, "test": trainer.num_test_batches}.get(stage, [0])
-            returned(method(kept.take(len(loaders))))
+            outputs = kept.take(len(loaders))
+            if stage == "training" and self.by_optimizer:
+                outputs = optimizer_major(outputs)
+            returned(method(outputs, **named))
 
         def train_batch_end(trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             parts = self.splits() if self.splits is not None else None
