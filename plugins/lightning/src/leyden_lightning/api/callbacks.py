@@ -154,6 +154,43 @@ def _rich(base: Any) -> Any:
     return RichProgressBar
 
 
+class _SummaryOfModule:
+    """``ModelSummary(module)`` of Lightning's utilities: the table as text."""
+
+    def __init__(self, module: torch.nn.Module, max_depth: int) -> None:
+        self.module, self.max_depth = module, max_depth
+
+    def __str__(self) -> str:
+        return str(of_plugins(_GROUP, "summarize", "summarize")(self.module, self.max_depth))
+
+    __repr__ = __str__
+
+    @property
+    def total_parameters(self) -> int:
+        """Elements of all parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Those that have gradients."""
+        return sum(parameter.numel() for parameter in self.module.parameters() if parameter.requires_grad)
+
+
+def _summary(base: Any) -> Any:
+    class ModelSummary(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if args and isinstance(args[0], torch.nn.Module):  # the class of that name that is no callback
+                mode = kwargs.get("mode")
+                depth = {"top": 1, "full": -1}[mode] if mode in ("top", "full") else kwargs.get("max_depth", 1)
+                return _SummaryOfModule(args[0], *args[1:2] or (depth,))
+            return super().__new__(cls)
+
+        def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
+            super().__init__(max_depth, **summarize_kwargs)
+
+    return ModelSummary
+
+
 def _rich_summary(base: Any) -> Any:
     class RichModelSummary(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
         def __init__(self, max_depth: int = 1, **summarize_kwargs: Any) -> None:
@@ -250,6 +287,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "BasePredictionWriter": ("PredictionWriter", _prediction_writer),
     "TQDMProgressBar": ("TQDMProgressBar", _tqdm),
     "RichProgressBar": ("RichProgressBar", _rich),
+    "ModelSummary": ("ModelSummary", _summary),
     "RichModelSummary": ("ModelSummary", _rich_summary),
     "EMAWeightAveraging": ("EMA", _ema),
     "StochasticWeightAveraging": ("StochasticWeightAveraging", _swa),

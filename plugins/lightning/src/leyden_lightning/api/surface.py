@@ -53,11 +53,12 @@ NAMES: dict[str, str] = {
     "WeightAveraging": "averaging with a rule of one's own is not part of leyden; write EMAWeightAveraging, or a callback",
     "TQDMProgressBar": f"{_OWN}.callbacks:",
     "RichProgressBar": f"{_OWN}.callbacks:",
+    "ModelSummary": f"{_OWN}.callbacks:",
     "RichModelSummary": f"{_OWN}.callbacks:",
     **{name: f"callbacks/{name}" for name in (
         "BackboneFinetuning", "BaseFinetuning", "BatchSizeFinder", "DeviceStatsMonitor", "EarlyStoppingReason",
         "GradientAccumulationScheduler", "LambdaCallback", "LearningRateFinder", "LearningRateMonitor",
-        "ModelSummary", "OnExceptionCheckpoint", "ProgressBar", "SpikeDetection",
+        "OnExceptionCheckpoint", "ProgressBar", "SpikeDetection",
         "ThroughputMonitor", "Timer", "Tuner", "TrainingSpikeException", "summarize", "scale_batch_size",
     )},
     "ProgressBarBase": "callbacks/ProgressBar",
@@ -164,9 +165,11 @@ NAMES: dict[str, str] = {
     )},
     **{name: f"{_OWN}.types:{name}" for name in (
         "STEP_OUTPUT", "EPOCH_OUTPUT", "TRAIN_DATALOADERS", "EVAL_DATALOADERS", "_METRIC", "_METRIC_COLLECTION", "_PATH",
-        "_DEVICE", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler", "OptimizerConfig", "OptimizerLRSchedulerConfig",
-        "LRSchedulerConfig", "LRSchedulerConfigType", "LRSchedulerType", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion",
-        "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau", "Steppable", "Optimizable",
+        "_DEVICE", "_MAP_LOCATION_TYPE", "_OUT_DICT", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler",
+        "OptimizerConfig", "OptimizerLRSchedulerConfig", "ArgsType", "OptimizerCallable", "LRSchedulerCallable", "LRSchedulerConfig",
+        "LRSchedulerConfigType", "LRSchedulerType",
+        "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau",
+        "Steppable", "Optimizable",
     )},
     **{name: f"{_OWN}.argparsing:{name}" for name in (
         "add_argparse_args", "from_argparse_args", "parse_argparser", "parse_env_variables",
@@ -176,6 +179,9 @@ NAMES: dict[str, str] = {
         "WriteInterval",
     )},
     "TensorRunningAccum": f"{_OWN}.tools:",
+    **{name: f"{_OWN}.inside:{name}" for name in (
+        "_AcceleratorConnector", "get_init_args", "get_standard_metrics", "_load_from_checkpoint",
+    )},
     # demos: what tests are written with
     **{name: f"{_OWN}.boring:{name}" for name in (
         "BoringModel", "BoringDataModule", "DemoModel", "ManualOptimBoringModel", "RandomDataset", "RandomDictDataset",
@@ -183,7 +189,8 @@ NAMES: dict[str, str] = {
     )},
     # loops and other parts of the inside
     **dict.fromkeys(("Loop", "FitLoop", "EvaluationLoop", "EvaluationEpochLoop", "DataLoaderLoop", "PredictionLoop",
-                     "PredictionEpochLoop", "TrainingEpochLoop", "TrainingBatchLoop", "OptimizerLoop", "ManualOptimization"),
+                     "PredictionEpochLoop", "TrainingEpochLoop", "TrainingBatchLoop", "OptimizerLoop", "ManualOptimization",
+                     "_EvaluationLoop", "_FitLoop", "_PredictionLoop", "_TrainingEpochLoop", "_Loop"),
                     _LOOPS),
     **dict.fromkeys(("LightningDistributedModule", "LightningParallelModule", "LightningDataParallel",
                      "LightningDistributedDataParallel", "UnrepeatedDistributedSampler", "AcceleratorConnector",
@@ -196,7 +203,7 @@ NAMES: dict[str, str] = {
                      "SharedCycleIteratorState", "TestStep", "TrainingStep", "TransferableDataType", "ValidationStep",
                      "all_gather_ddp_if_available", "call_register_accelerators", "collect_init_args", "convert_to_tensors",
                      "do_nothing_closure", "from_numpy", "get_default_process_group_backend_for_device", "get_gpu_memory_map",
-                     "get_init_args", "get_init_arguments_and_types", "get_len", "get_torchvision_model", "has_len_all_ranks",
+                     "get_init_arguments_and_types", "get_len", "get_torchvision_model", "has_len_all_ranks",
                      "init_dist_connection", "instantiate_module", "merge_dicts", "parse_batch_shape", "parse_class_init_keys",
                      "patch_dataloader_iterator", "register_ddp_comm_hook", "sync_ddp", "to_dtype_tensor", "tpu_distributed"),
                     _INNER),
@@ -214,7 +221,7 @@ NAMES: dict[str, str] = {
 _EXCEPTIONS = ("MisconfigurationException", "SIGTERMException", "DeadlockDetectedException", "ExitGracefullyException")
 _RANK_ZERO = ("rank_zero_only", "rank_zero_info", "rank_zero_warn", "rank_zero_deprecation", "rank_zero_debug", "WarningCache",
               "rank_prefixed_message", "LightningDeprecationWarning", "PossibleUserWarning")  # fmt: skip
-_BARS = ("ProgressBar", "TQDMProgressBar", "RichProgressBar", "ProgressBarBase")
+_BARS = ("ProgressBar", "TQDMProgressBar", "RichProgressBar", "ProgressBarBase", "get_standard_metrics")
 _PRECISIONS = ("Precision", "MixedPrecision", "HalfPrecision", "DoublePrecision", "FSDPPrecision", "DeepSpeedPrecision",
                "XLAPrecision", "TransformerEnginePrecision", "BitsandbytesPrecision", "PrecisionPlugin", "MixedPrecisionPlugin",
                "NativeMixedPrecisionPlugin", "DoublePrecisionPlugin", "ApexMixedPrecisionPlugin", "TPUPrecisionPlugin",
@@ -235,14 +242,16 @@ _PROFILERS = ("Profiler", "SimpleProfiler", "AdvancedProfiler", "PyTorchProfiler
 _STATES = ("TrainerFn", "TrainerStatus", "RunningStage", "TrainerState")
 _SUMMARY = ("ModelSummary", "summarize", "get_human_readable_count", "get_formatted_model_size")
 _TYPES = ("STEP_OUTPUT", "EPOCH_OUTPUT", "TRAIN_DATALOADERS", "EVAL_DATALOADERS", "_METRIC", "_METRIC_COLLECTION", "_PATH",
-          "_DEVICE", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler", "OptimizerConfig",
-          "OptimizerLRSchedulerConfig", "LRSchedulerConfig", "LRSchedulerConfigType", "LRSchedulerType", "LRSchedulerTypeTuple",
+          "_DEVICE", "_MAP_LOCATION_TYPE", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler", "OptimizerConfig",
+          "OptimizerLRSchedulerConfig", "LRSchedulerConfig",
+        "LRSchedulerConfigType", "LRSchedulerType", "LRSchedulerTypeTuple",
           "LRSchedulerTypeUnion", "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau", "Steppable",
           "Optimizable")  # fmt: skip
 _MEMORY = ("garbage_collection_cuda", "is_oom_error", "is_cuda_out_of_memory", "is_cudnn_snafu", "is_out_of_cpu_memory",
            "recursive_detach", "get_model_size_mb")  # fmt: skip
 _PARSING = ("AttributeDict", "lightning_getattr", "lightning_hasattr", "lightning_setattr", "str_to_bool", "str_to_bool_or_int",
-            "str_to_bool_or_str", "clean_namespace", "flatten_dict", "is_picklable", "save_hyperparameters")  # fmt: skip
+            "str_to_bool_or_str", "clean_namespace", "flatten_dict", "is_picklable", "save_hyperparameters",
+            "get_init_args")  # fmt: skip
 _SEED = ("seed_everything", "isolate_rng", "reset_seed", "pl_worker_init_function")
 _DATA = ("extract_batch_size", "has_iterable_dataset", "has_len", "sized_len", "suggested_max_num_workers", "CombinedLoader")
 _APPLY = ("apply_to_collection", "apply_to_collections", "move_data_to_device", "convert_tensors_to_scalars")
@@ -310,7 +319,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "callbacks.timer": ("Timer",),
     "callbacks.weight_averaging": ("WeightAveraging", "EMAWeightAveraging"),
     "callbacks.xla_stats_monitor": ("XLAStatsMonitor",),
-    "cli": ("LightningCLI", "LightningArgumentParser", "SaveConfigCallback", "instantiate_class"),
+    "cli": ("LightningCLI", "LightningArgumentParser", "SaveConfigCallback", "instantiate_class", "ArgsType", "OptimizerCallable",
+            "LRSchedulerCallable"),
     "core": ("LightningDataModule", "LightningModule"),
     "core.datamodule": ("LightningDataModule",),
     "core.decorators": ("auto_move_data", "data_loader"),
@@ -322,11 +332,12 @@ PATHS: dict[str, tuple[str, ...]] = {
     "core.mixins.hparams_mixin": ("HyperparametersMixin",),
     "core.module": ("LightningModule", "LightningOptimizer"),
     "core.optimizer": ("LightningOptimizer",),
-    "core.saving": ("ModelIO", "load_hparams_from_yaml", "save_hparams_to_yaml", "AttributeDict"),
+    "core.saving": ("ModelIO", "load_hparams_from_yaml", "save_hparams_to_yaml", "AttributeDict", "_load_from_checkpoint"),
     "demos": ("BoringModel", "BoringDataModule", "DemoModel"),
     "demos.boring_classes": _BORING,
     "fabric": ("Fabric", "seed_everything"),
     "fabric.accelerators": ("Accelerator", "CPUAccelerator", "CUDAAccelerator", "MPSAccelerator", "XLAAccelerator"),
+    "fabric.accelerators.cuda": ("CUDAAccelerator", "num_cuda_devices", "find_usable_cuda_devices"),
     "fabric.fabric": ("Fabric",),
     "fabric.loggers": ("Logger", "TensorBoardLogger", "CSVLogger"),
     "fabric.loggers.logger": ("Logger", "rank_zero_experiment"),
@@ -365,8 +376,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "loggers.wandb": ("WandbLogger",),
     "loops": ("Loop", "FitLoop", "EvaluationLoop", "EvaluationEpochLoop", "DataLoaderLoop", "PredictionLoop",
               "PredictionEpochLoop", "TrainingEpochLoop", "TrainingBatchLoop", "OptimizerLoop", "ManualOptimization"),
-    "loops.fit_loop": ("FitLoop",),
-    "loops.loop": ("Loop",),
+    "loops.evaluation_loop": ("EvaluationLoop", "_EvaluationLoop"),
+    "loops.fit_loop": ("FitLoop", "_FitLoop"),
+    "loops.loop": ("Loop", "_Loop"),
+    "loops.prediction_loop": ("PredictionLoop", "_PredictionLoop"),
+    "loops.training_epoch_loop": ("TrainingEpochLoop", "_TrainingEpochLoop"),
     "overrides": ("LightningDistributedModule", "LightningParallelModule"),
     "overrides.base": ("unwrap_lightning_module",),
     "overrides.data_parallel": ("LightningParallelModule", "LightningDataParallel", "LightningDistributedDataParallel"),
@@ -419,9 +433,10 @@ PATHS: dict[str, tuple[str, ...]] = {
     "strategies.xla": ("XLAStrategy",),
     "trainer": ("Trainer", "seed_everything"),
     "trainer.connectors": (),
-    "trainer.connectors.accelerator_connector": ("AcceleratorConnector",),
+    "trainer.connectors.accelerator_connector": ("AcceleratorConnector", "_AcceleratorConnector"),
     "trainer.connectors.data_connector": ("DataConnector",),
     "trainer.connectors.logger_connector": ("LoggerConnector",),
+    "trainer.connectors.logger_connector.result": ("_OUT_DICT",),
     "trainer.states": _STATES,
     "trainer.supporters": ("CombinedLoader", "CycleIterator", "TensorRunningAccum"),
     "trainer.trainer": ("Trainer", "seed_everything"),

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
+from leyden_lightning.api.inside import CheckpointConnector, _AcceleratorConnector
 from leyden_lightning.api.loggers import default_logger
 from leyden_lightning.legacy import arguments as older
 from leyden_lightning.legacy.attributes import precision_name
@@ -99,6 +100,8 @@ class Trainer(leyden.Trainer):
             given.setdefault("on_interrupt", "return")
             if given.get("logger", None) in (None, True) and not given.get("fast_dev_run") and not given.get("barebones"):
                 given["logger"] = default_logger() or given.get("logger")
+            if given.get("enable_model_summary") is False and _has_summary(given.get("callbacks")):
+                del given["enable_model_summary"]  # Lightning's argument is about its own summary only
             for name, value in _DEFAULTS.items():  # what may be None in Lightning and not in leyden
                 if given.get(name) is None and value is not None and name != "check_val_every_n_epoch":
                     given.pop(name, None)
@@ -304,6 +307,16 @@ class Trainer(leyden.Trainer):
         return self.progress.total_batches - 1
 
     @property
+    def _accelerator_connector(self) -> _AcceleratorConnector:
+        # of Lightning's inside, but optuna's callback asks it whether there are other processes
+        return _AcceleratorConnector.of(self)
+
+    @property
+    def _checkpoint_connector(self) -> CheckpointConnector:
+        # likewise, but mlflow's callback makes its checkpoints with it
+        return CheckpointConnector(self)
+
+    @property
     def training_type_plugin(self) -> leyden.Strategy:
         """The strategy, as 1.x called it."""
         return self.strategy
@@ -367,6 +380,11 @@ class _no_initialization(TorchFunctionMode):  # used like a function
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
+
+
+def _has_summary(callbacks: Any) -> bool:
+    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    return any(getattr(callback, "role", "") == "model_summary" for callback in given)
 
 
 def _one_of(method: str, name: str, value: Any, of_old: dict[str, Any], old: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import torch
@@ -22,8 +22,13 @@ _METRIC: TypeAlias = Any
 _METRIC_COLLECTION: TypeAlias = Any
 _PATH: TypeAlias = str | os.PathLike[str]
 _DEVICE: TypeAlias = torch.device | str | int
+_MAP_LOCATION_TYPE: TypeAlias = _DEVICE | Callable[[Any, str], Any] | Mapping[Any, Any] | None
+_OUT_DICT: TypeAlias = dict[str, Tensor]
 _EVALUATE_OUTPUT: TypeAlias = list[dict[str, float]]
 _PREDICT_OUTPUT: TypeAlias = list[Any]
+ArgsType: TypeAlias = list[str] | dict[str, Any] | None
+OptimizerCallable: TypeAlias = Callable[[Any], Optimizer]
+LRSchedulerCallable: TypeAlias = Callable[[Optimizer], Any]
 LRSchedulerTypeUnion: TypeAlias = LRScheduler | ReduceLROnPlateau
 LRSchedulerPLType: TypeAlias = LRSchedulerTypeUnion
 LRSchedulerType: TypeAlias = type[LRScheduler] | type[ReduceLROnPlateau]

@@ -113,7 +113,8 @@ class Summary:
 
 
 def remember(trainer: leyden.Trainer) -> None:
-    """Notes which run loggers belong to."""
+    """Notes which run loggers and a strategy belong to."""
+    _trainers[trainer.strategy] = trainer
     for logger in trainer.loggers:
         _trainers[logger] = trainer
 
@@ -130,6 +131,25 @@ def _nothing(name: str) -> Callable[..., None]:
 def _datamodule(module: leyden.Module) -> Any:
     trainer = _run(module)
     return trainer.datamodule if trainer is not None else None
+
+
+def _module_of(strategy: leyden.Strategy) -> Any:
+    trainer = _trainers.get(strategy)
+    return trainer.module if trainer is not None else None
+
+
+def _optimizers_of(strategy: leyden.Strategy) -> Any:
+    trainer = _trainers.get(strategy)
+    return trainer.optimizers if trainer is not None else []
+
+
+def _save_checkpoint(strategy: leyden.Strategy, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+    """Writes a checkpoint, on the ranks that write."""
+    trainer = _trainers.get(strategy)
+    if trainer is None:
+        raise RuntimeError("strategy.save_checkpoint() needs a run; call it in a hook")
+    if strategy.writes_checkpoint:
+        trainer.checkpoint_io.save(checkpoint, filepath)
 
 
 def add() -> None:
@@ -161,3 +181,11 @@ def add() -> None:
         },
     )  # fmt: skip
     extend(leyden.Logger, summary=property(Summary))
+    extend(
+        leyden.Strategy,
+        lightning_module=property(_module_of),
+        model=property(_module_of),
+        optimizers=property(_optimizers_of),
+        root_device=property(lambda strategy: strategy.device),
+        save_checkpoint=_save_checkpoint,
+    )

@@ -53,16 +53,24 @@ def adapted_hooks(participant: Any, role: str) -> Mapping[str, Hook | None]:
             _adapt(participant, name, function, lead, found)
     for name, (moments, before) in _OLD_HOOKS.items():
         function = own(participant, name)
-        if callable(function):
+        if callable(function) and _can_be_called(function, moments, role):
             where = f"{type(participant).__qualname__}.{name}"
             legacy(where, INSTEAD[name], definition(function))
             found[name] = None
             for moment in moments:
                 _join(participant, moment, _old(name, function, moment, role), lead, found, before=before)
+        elif callable(function):
+            found[name] = None  # a method of the user's own that has the name of an old hook
     for name in _SILENT:
         if callable(own(participant, name)):
             found[name] = None
     return {name: None if hook is None else _finished(participant, name, hook) for name, hook in found.items()}
+
+
+def _can_be_called(function: Hook, moments: Sequence[str], role: str) -> bool:
+    """Whether an old hook takes no more than there is at its moments."""
+    required = [parameter for parameter in positional(function) if parameter.default is parameter.empty]
+    return len(required) <= min(len(SPECS[moment]) for moment in moments) - (0 if role == "callback" else 2)
 
 
 def _of_leyden(function: Any) -> bool:
