@@ -166,8 +166,8 @@ NAMES: dict[str, str] = {
     **{name: f"{_OWN}.types:{name}" for name in (
         "STEP_OUTPUT", "EPOCH_OUTPUT", "TRAIN_DATALOADERS", "EVAL_DATALOADERS", "_METRIC", "_METRIC_COLLECTION", "_PATH",
         "_DEVICE", "_MAP_LOCATION_TYPE", "_OUT_DICT", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler",
-        "OptimizerConfig", "OptimizerLRSchedulerConfig", "ArgsType", "OptimizerCallable", "LRSchedulerCallable", "LRSchedulerConfig",
-        "LRSchedulerConfigType", "LRSchedulerType",
+        "OptimizerConfig", "OptimizerLRSchedulerConfig", "ArgsType", "OptimizerCallable", "LRSchedulerCallable",
+        "LRSchedulerConfig", "LRSchedulerConfigType", "LRSchedulerType",
         "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau",
         "Steppable", "Optimizable",
     )},

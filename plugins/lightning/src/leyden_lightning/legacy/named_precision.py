@@ -67,7 +67,8 @@ def _class_for(kind: type) -> type[NamedPrecision]:
 
 def named(name: str, component: leyden.Precision) -> NamedPrecision:
     """The name of a precision, through which the precision is used."""
-    made = _class_for(type(component))(name)
+    kind: type = type(component)
+    made = _class_for(kind)(name)
     vars(made)["component"] = component
     return made
 
