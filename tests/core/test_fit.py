@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
-from leyden import Callback, Logger, Module, Trainer, seed_everything
+from leyden import Callback, DataModule, Logger, Module, Trainer, seed_everything
 from leyden.messages import LeydenWarning
 from leyden.testing import RandomData, TinyModule
 from torch import nn
@@ -244,6 +244,50 @@ def test_a_module_without_a_validation_step_is_not_validated():
 
     _, counts = fit(Trains(), num_sanity_val_steps=2)
     assert counts.validations == []
+
+
+class Hears(Callback):
+    """Notes the hooks of the sanity check."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_sanity_check_start(self, trainer, module):
+        self.heard.append(("start", trainer.enable_validation))
+
+    def on_sanity_check_end(self, trainer, module):
+        self.heard.append(("end", trainer.enable_validation))
+
+
+class NoLoader(TinyModule):
+    val_dataloader = Module.val_dataloader
+
+
+class NoStep(TinyModule):
+    validation_step = Module.validation_step
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [(NoLoader, {}), (NoStep, {}), (TinyModule, {"limit_val_batches": 0}), (TinyModule, {"num_sanity_val_steps": 0})],
+    ids=["no loader", "no step", "no batch", "no check"],
+)
+def test_without_a_sanity_check_its_hooks_are_not_called(module, options):
+    hears = Hears()
+    trainer, _ = fit(module(), [hears], **{"num_sanity_val_steps": 2, **options})
+    assert hears.heard == []
+    assert trainer.enable_validation is (options == {"num_sanity_val_steps": 0})
+
+
+def test_whoever_gives_the_validation_loaders_has_the_sanity_check_run():
+    class Data(DataModule):
+        def val_dataloader(self):
+            return DataLoader(RandomData(4))
+
+    for options in ({"val_dataloaders": DataLoader(RandomData(4))}, {"datamodule": Data()}):
+        hears = Hears()
+        Trainer(max_steps=1, callbacks=[hears]).fit(NoLoader(), **options)
+        assert hears.heard == [("start", True), ("end", True)]
 
 
 @pytest.mark.parametrize(("steps", "batches"), [(0, 0), (1, 1), (None, 2), (5, 2), (-1, 2)])

@@ -48,8 +48,8 @@ def test_stop_iteration_of_a_data_set_is_an_error(workers):
     with pytest.raises(RuntimeError) as caught:
         fit(DataLoader(Raises(StopIteration("the user's own")), batch_size=2, num_workers=workers))
     assert str(caught.value) == (
-        "StopIteration was raised while reading batch 2 of train_dataloaders; it would end the epoch without a word, so raise "
-        "another error in the data set or the collate function"
+        f"StopIteration was raised while reading {'samples [4, 5]' if workers else 'sample 5'} for batch 2 of train_dataloaders; "
+        f"it would end the epoch without a word, so raise another error in the data set or the collate function"
     )
     assert isinstance(caught.value.__cause__, StopIteration)
     assert "the user's own" in str(caught.value.__cause__)
@@ -59,7 +59,9 @@ def test_stop_iteration_of_a_collate_function_is_an_error():
     def collate(samples):
         return next(iter([]))
 
-    with pytest.raises(RuntimeError, match="StopIteration was raised while reading batch 0 of train_dataloaders"):
+    with pytest.raises(
+        RuntimeError, match=r"StopIteration was raised while reading samples \[0\] for batch 0 of train_dataloaders"
+    ):
         fit(DataLoader(RandomData(8), collate_fn=collate))
 
 
@@ -70,6 +72,50 @@ def test_index_error_of_a_data_set_leaves_fit_with_its_place(workers):
     assert "the user's own" in str(caught.value)
     which = "samples [4, 5]" if workers else "sample 5"  # a worker's own variables stay there
     assert caught.value.__notes__ == [f"while reading {which} for batch 2 of train_dataloaders"]
+
+
+class Streams(IterableDataset):
+    def __iter__(self):
+        yield from RandomData(2)
+        raise KeyError("the user's own")
+
+
+class CannotBegin(IterableDataset):
+    def __iter__(self):
+        raise KeyError("the user's own")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "samples"),
+    [
+        (Raises(IndexError("the user's own")), {"batch_size": None, "num_workers": 1}, "sample 5 for batch 5"),
+        (Raises(IndexError("the user's own")), {"batch_sampler": [[0, 1], [7, 5]], "num_workers": 2, "prefetch_factor": 1},
+         "samples [7, 5] for batch 1"),
+        (Raises(IndexError("the user's own")), {"num_workers": 2, "persistent_workers": True}, "samples [5] for batch 5"),
+        (Streams(), {"num_workers": 1}, "batch 2"),
+        (Streams(), {}, "batch 2"),
+    ],
+    ids=["no batches", "batch sampler", "persistent workers", "a worker's stream", "stream"],
+)  # fmt: skip
+def test_the_samples_of_a_batch_are_named_where_they_are_known(data, options, samples):
+    with pytest.raises((IndexError, KeyError), match="the user's own") as caught:
+        fit(DataLoader(data, **options))
+    assert caught.value.__notes__ == [f"while reading {samples} of train_dataloaders"]
+
+
+def test_a_loader_that_cannot_begin_is_named():
+    with pytest.raises(KeyError, match="the user's own") as caught:
+        fit(DataLoader(CannotBegin()))
+    assert caught.value.__notes__ == ["while beginning to read train_dataloaders"]
+
+
+def test_a_collate_functions_error_names_the_samples_of_the_batch():
+    def collate(samples):
+        raise KeyError("the user's own")
+
+    with pytest.raises(KeyError) as caught:
+        fit(DataLoader(RandomData(8), batch_size=2, collate_fn=collate))
+    assert caught.value.__notes__ == ["while reading samples [0, 1] for batch 0 of train_dataloaders"]
 
 
 def test_of_a_large_batch_of_a_worker_the_first_samples_are_named():

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 import torch
-from leyden import Callback, Module, Precision, Strategy, Trainer
+from leyden import Callback, Logger, Module, Precision, Strategy, Trainer, hookimpl
 from leyden.testing import TinyModule
+from leyden.trial import trial
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("core_alone")
@@ -187,3 +188,98 @@ def test_all_gather_among_some_processes_is_refused():
     with pytest.raises(ValueError) as caught:
         TinyModule().all_gather(torch.ones(1), group="some")
     assert str(caught.value) == "all_gather(group='some'): all processes take part; call torch.distributed for some of them"
+
+
+def state_of(trainer):
+    state = trainer.state
+    return state.fn, state.status, state.stage, state.finished, state.stopped
+
+
+def test_a_loop_of_ones_own_has_a_state_too():
+    trainer = Trainer(max_epochs=1)
+    for _ in trainer.batches(TinyModule()):
+        assert state_of(trainer) == ("fit", "running", "train", False, False)
+    assert state_of(trainer) == ("fit", "finished", None, True, True)
+
+
+def test_a_trial_leaves_the_state_as_it_was():
+    trainer = Trainer(max_epochs=1)
+    module = TinyModule()
+    with trial(trainer, module) as (other, copied, _):
+        other.fit(copied)
+        assert state_of(other) == ("fit", "finished", None, True, True)
+    assert state_of(trainer) == (None, "initializing", None, False, False)
+
+
+def test_estimated_stepping_batches_is_known_from_the_first_hook_on():
+    class Asks(TinyModule):
+        def configure_optimizers(self):
+            self.steps = self.trainer.estimated_stepping_batches
+            return super().configure_optimizers()
+
+    trainer, module = Trainer(max_epochs=3), Asks()
+    with pytest.raises(RuntimeError) as caught:
+        _ = trainer.estimated_stepping_batches
+    assert str(caught.value) == (
+        "trainer.estimated_stepping_batches is known from trainer.fit(module) on; read it in configure_optimizers or in a hook, "
+        "or ask trainer.plan(module, loader)"
+    )
+    trainer.fit(module)
+    assert module.steps == trainer.estimated_stepping_batches == 12
+
+
+# ---- what users set ----
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_that_is_set_is_where_every_run_starts_from(stage, tmp_path):
+    first = Trainer(max_epochs=1)
+    trained = TinyModule()
+    first.fit(trained)
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    trainer = Trainer(max_epochs=1)
+    trainer.ckpt_path = tmp_path / "first.ckpt"
+    module = TinyModule()
+    getattr(trainer, stage)(module)
+    assert torch.equal(module.layer.weight, trained.layer.weight)
+    assert trainer.ckpt_path == str(tmp_path / "first.ckpt")
+    trainer.ckpt_path = None
+    getattr(trainer, stage)(TinyModule())
+    assert trainer.ckpt_path is None
+
+
+def test_an_argument_goes_before_a_checkpoint_that_is_set(tmp_path):
+    first = Trainer(max_epochs=1)
+    first.fit(TinyModule())
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    trainer = Trainer(max_epochs=2)
+    trainer.ckpt_path = "best"  # which nobody knows here
+    trainer.fit(TinyModule(), ckpt_path=tmp_path / "first.ckpt")
+    assert (trainer.global_step, trainer.ckpt_path) == (8, str(tmp_path / "first.ckpt"))
+
+
+def test_what_cannot_be_a_checkpoint_is_refused_when_it_is_set():
+    with pytest.raises(TypeError) as caught:
+        Trainer().ckpt_path = 3
+    assert str(caught.value) == "trainer.ckpt_path = 3: expected a path, 'best', 'last' or None, got int 3"
+
+
+@pytest.mark.parametrize("how", ["logger", "loggers"])
+def test_a_logger_that_is_set_hears_what_one_that_was_given_hears(how):
+    class Hears(Logger):
+        def __init__(self):
+            self.heard = []
+
+        def connect(self, trainer):
+            self.heard.append("connect")
+
+        @hookimpl
+        def on_train_start(self):
+            self.heard.append("on_train_start")
+
+    old, new = Hears(), Hears()
+    trainer = Trainer(max_epochs=1, logger=old)
+    setattr(trainer, how, new if how == "logger" else [new])
+    trainer.fit(TinyModule())
+    assert old.heard == ["connect"]
+    assert list(dict.fromkeys(new.heard)) == ["connect", "on_train_start"]

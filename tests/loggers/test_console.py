@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from datetime import datetime
 
 import pytest
 from leyden import Trainer
@@ -27,6 +28,14 @@ def test_a_run_prints_its_hyperparameters_and_a_line_for_each_record(capsys):
         f"step 3  epoch 0  train_loss {second:.4g}",
         f"step 3  epoch 0  val_loss {loss:.4g}  val_acc {acc:.4g}",
     ]
+
+
+def test_times_begin_each_line(capsys):
+    started = datetime.now().replace(microsecond=0)
+    Trainer(logger={"console": {"times": True}}, **QUIET).fit(TinyModule())
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line[19:29] for line in lines] == ["  step 1  ", "  step 3  ", "  step 3  "]
+    assert all(started <= datetime.fromisoformat(line[:19]) <= datetime.now() for line in lines)
 
 
 def test_keys_digits_stream_and_prefix():
@@ -53,6 +62,7 @@ def test_nested_hyperparameters_are_printed_flat_and_once_as_long_as_they_do_not
         ({"keys": "val/*"}, TypeError,
          "ConsoleLogger(keys='val/*'): expected a list of patterns such as ['val/*'], got str 'val/*'"),
         ({"digits": 0}, ValueError, "ConsoleLogger(digits=0): expected an int >= 1, got int 0"),
+        ({"times": 1}, TypeError, "ConsoleLogger(times=1): expected True or False, got int 1"),
         ({"prefix": 3}, TypeError, "ConsoleLogger(prefix=3): expected a str, got int 3"),
     ],
 )  # fmt: skip

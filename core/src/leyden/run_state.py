@@ -32,7 +32,7 @@ class RunState:
         self.seed: int = run_seed()
         """What every random number of the run follows from: that of ``seed_everything``, of ``torch.manual_seed``, or one that
         torch drew when the process began; in a fit that goes on from a checkpoint, that of the checkpoint."""
-        self.ckpt_path: str | None = None
+        self.loaded_checkpoint: str | None = None
         """The checkpoint that this run loaded, ``"best"`` and ``"last"`` resolved."""
         self.sanity_checking = False
         self.training = False

@@ -11,7 +11,7 @@ from leyden.checkpoint.hyperparameters import check_hyperparameters
 from leyden.checkpoint.load import restore_callbacks, restore_training, restore_weights
 from leyden.checkpoint.newest import open_checkpoint
 from leyden.checkpoint.training import restore_loop, restore_seed
-from leyden.data.loaders import Loader, has_source
+from leyden.data.loaders import Loader
 from leyden.data.stages import load_evaluation, load_train, load_validation
 from leyden.datamodule import DataModule
 from leyden.finite import choose_watch
@@ -27,7 +27,7 @@ from leyden.loops.several_step import TurnsStep
 from leyden.loops.stopping import is_done
 from leyden.messages import notify
 from leyden.metrics.history import History
-from leyden.module import Module, is_overridden
+from leyden.module import Module
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
 from leyden.returned import returned
@@ -245,10 +245,9 @@ def _introduce_to_loggers(trainer: Trainer, module: Module) -> None:
 
 def _sanity_check(trainer: Trainer, module: Module, resumed: bool) -> EvaluateLoop | None:
     """Loads validation, and runs a little of it to find mistakes before training."""
-    if not is_overridden("validation_step", module, Module) or trainer.limit_val_batches == 0:
+    if not trainer.enable_validation:
         return None
-    there = bool(trainer.overfit_batches) or has_source("val", trainer.given_val, trainer.datamodule, module)
-    checks = there and bool(trainer.num_sanity_val_steps) and not resumed
+    checks = bool(trainer.num_sanity_val_steps) and not resumed
     if checks:
         trainer.sanity_checking, trainer.training = True, False
         with isolated_random_state(), trainer.metrics.isolated():

@@ -17,6 +17,7 @@ from leyden.data.reading import explain_worker
 from leyden.data.stages import end_workers
 from leyden.datamodule import DataModule
 from leyden.interrupts import Terminated
+from leyden.logger import Logger
 from leyden.messages import add_note, new_run, warn
 from leyden.metrics.store import Metrics
 from leyden.module import Module
@@ -24,7 +25,6 @@ from leyden.quarantine import explain_plugin
 from leyden.selection import choose_callbacks
 
 if TYPE_CHECKING:
-    from leyden.logger import Logger
     from leyden.trainer import Trainer
 
 
@@ -51,6 +51,8 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
         finally:
             trainer.accepts_logs = False
             later = _end(trainer, stage, module, error)
+            if error is None and later is None:
+                trainer.state.finish()
             if error is None and later is not None:
                 raise later
 
@@ -70,6 +72,7 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
         for owner in (module, datamodule):
             if owner is not None:
                 adapt(trainer, owner)
+        _put_loggers(trainer)
         _put_callbacks(trainer, trainer.callbacks)
         if datamodule is not None:
             trainer.bus.register(datamodule, role="datamodule")
@@ -107,6 +110,18 @@ def _put_callbacks(trainer: Trainer, callbacks: list[Any]) -> None:
         trainer.bus.unregister(callback)
     for callback in callbacks:
         trainer.bus.register(callback, role="callback")
+
+
+def _put_loggers(trainer: Trainer) -> None:
+    """Likewise has these loggers on the bus; the user may have changed ``trainer.loggers``."""
+    registered = [participant.plugin for participant in trainer.bus.participants if isinstance(participant.plugin, Logger)]
+    for logger in registered:
+        if not any(logger is other for other in trainer.loggers):
+            trainer.bus.unregister(logger)
+    for logger in trainer.loggers:
+        if not any(logger is other for other in registered):
+            logger.connect(trainer)
+            trainer.bus.register(logger, role="component")
 
 
 def _leave(trainer: Trainer, module: Module) -> None:

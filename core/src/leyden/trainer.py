@@ -17,7 +17,7 @@ from leyden.callback import Callback
 from leyden.checkpoint.newest import find_checkpoint
 from leyden.checkpoint.save import gather
 from leyden.checkpoint_io import CheckpointIO
-from leyden.data.loaders import INFINITE
+from leyden.data.loaders import INFINITE, has_source
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
 from leyden.environment import ClusterEnvironment
@@ -250,6 +250,7 @@ class Trainer(Settings, RunState):
         for observer in observers:
             self.bus.register(observer)
 
+        self._start_from: str | os.PathLike[str] | None = None
         self.module: Module | None = None
         """The module of the running or the last run."""
         self.datamodule: DataModule | None = None
@@ -366,6 +367,7 @@ class Trainer(Settings, RunState):
         """
         _check_weights_only(weights_only)
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
+        ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         self.progress, self.history = Progress(), History()
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         self.state.begin("fit")
@@ -406,6 +408,8 @@ class Trainer(Settings, RunState):
         self.progress, self.history = Progress(), History()
         if self.strategy.world_size > 1:
             raise ValueError("trainer.batches() runs in one process; use fit() with several")
+        ckpt_path = self._start_from if ckpt_path is None else ckpt_path
+        self.state.begin("fit")
         return runs.batches(self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
 
     def step(self, loss: Any) -> None:
@@ -635,6 +639,28 @@ class Trainer(Settings, RunState):
     # ---- what plug-ins and users read ----
 
     @property
+    def ckpt_path(self) -> str | os.PathLike[str] | None:
+        """The checkpoint that the running or the last run loaded, ``"best"`` and ``"last"`` resolved.
+
+        Set it, and every run that is given no ``ckpt_path`` starts from that one, until it is set to None.
+        """
+        return self.loaded_checkpoint or self._start_from
+
+    @ckpt_path.setter
+    def ckpt_path(self, path: str | os.PathLike[str] | None) -> None:
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise TypeError(f"trainer.ckpt_path = {path!r}: expected a path, 'best', 'last' or None, got {shown(path)}")
+        self._start_from, self.loaded_checkpoint = path, None
+
+    @property
+    def enable_validation(self) -> bool:
+        """Whether the running fit has something to validate: a step, data and a limit."""
+        module = self.module
+        if module is None or not is_overridden("validation_step", module, Module) or self.limit_val_batches == 0:
+            return False
+        return bool(self.overfit_batches) or has_source("val", self.given_val, self.datamodule, module)
+
+    @property
     def current_epoch(self) -> int:
         """The number of the running epoch, from 0; after a fit the number of epochs completed."""
         return self.progress.epoch
@@ -775,7 +801,16 @@ class Trainer(Settings, RunState):
 
     @property
     def estimated_stepping_batches(self) -> int | float:
-        """Optimizer steps a whole fit will take, for schedulers that need to know; infinite where nothing limits it."""
+        """Optimizer steps a whole fit will take, for schedulers that need to know; infinite where nothing limits it.
+
+        Raises:
+            RuntimeError: no fit has begun, so that nobody knows the loader.
+        """
+        if self.module is None:
+            raise RuntimeError(
+                "trainer.estimated_stepping_batches is known from trainer.fit(module) on; read it in configure_optimizers or in "
+                "a hook, or ask trainer.plan(module, loader)"
+            )
         length = (self.train_loader or load_train(self)).length
         epochs = INFINITE if self.max_epochs == -1 else self.max_epochs
         total = self.steps_of(length, epochs)
@@ -855,6 +890,7 @@ class Trainer(Settings, RunState):
             if self.module is None:
                 raise ValueError(f"trainer.{stage}() was given no model and there was no fit before; pass the module")
             model = self.module
+            ckpt_path = self._start_from if ckpt_path is None else ckpt_path
             datamodule = datamodule if datamodule is not None or dataloaders is not None else self.datamodule
             if ckpt_path is None and self.known_checkpoint("best"):
                 notify("LY007", f"{stage} was given no model and no ckpt_path: it uses the best checkpoint of the last fit")
@@ -864,6 +900,7 @@ class Trainer(Settings, RunState):
         _check_datamodule(datamodule, dataloaders)
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         self.state.begin(stage)
+        ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         return model, datamodule, dataloaders, ckpt_path
 
     def _evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, TextIO
 
@@ -26,6 +27,7 @@ class ConsoleLogger(RecordLogger):
         keys: patterns such as ``"val/*"`` of the keys to print, in place of all; records without any are left out.
         digits: significant digits of a number.
         prefix: put before each key.
+        times: whether each line begins with the time of its record, such as ``2026-03-01 14:05:09``.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -35,7 +37,12 @@ class ConsoleLogger(RecordLogger):
     seconds_between_writes: ClassVar[float] = 0.0
 
     def __init__(
-        self, stream: str | TextIO = "stdout", keys: Sequence[str] | None = None, digits: int = 4, prefix: str = ""
+        self,
+        stream: str | TextIO = "stdout",
+        keys: Sequence[str] | None = None,
+        digits: int = 4,
+        prefix: str = "",
+        times: bool = False,
     ) -> None:
         super().__init__(prefix)
         if isinstance(stream, str) and stream not in STREAMS:
@@ -48,6 +55,9 @@ class ConsoleLogger(RecordLogger):
             raise TypeError(f"ConsoleLogger(keys={keys!r}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
         if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
             raise ValueError(f"ConsoleLogger(digits={digits!r}): expected an int >= 1, got {shown(digits)}")
+        if not isinstance(times, bool):
+            raise TypeError(f"ConsoleLogger(times={times!r}): expected True or False, got {shown(times)}")
+        self.times = times
         self.stream = stream
         self.keys = None if keys is None else tuple(keys)
         self.digits = digits
@@ -69,7 +79,8 @@ class ConsoleLogger(RecordLogger):
             epoch = record.values.get("epoch")
             shown = [(key, value) for key, value in record.values.items() if key != "epoch" and self._wanted(key)]
             if shown:
-                place = f"step {record.step}" + (f"  epoch {epoch}" if epoch is not None else "")
+                time = f"{datetime.fromtimestamp(record.time):%Y-%m-%d %H:%M:%S}  " if self.times else ""
+                place = f"{time}step {record.step}" + (f"  epoch {epoch}" if epoch is not None else "")
                 self._print(place, *(f"{key} {value:.{self.digits}g}" for key, value in shown))
 
     def _wanted(self, key: str) -> bool:

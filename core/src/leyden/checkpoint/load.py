@@ -21,7 +21,7 @@ def restore_weights(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     try:
         trainer.strategy.load_module_state(module, weights, strict=module.strict_loading)
     except RuntimeError as error:
-        raise RuntimeError(why_unfit(module, weights, trainer.ckpt_path, error)) from error
+        raise RuntimeError(why_unfit(module, weights, trainer.loaded_checkpoint, error)) from error
     if trainer.datamodule is not None:
         state = checkpoint.get(type(trainer.datamodule).__qualname__)
         if state:

@@ -19,7 +19,7 @@ _DEPTH = 5
 
 
 def open_checkpoint(trainer: Trainer, ckpt_path: Any) -> dict[str, Any] | None:
-    """The checkpoint that a run starts from; sets ``trainer.ckpt_path``. None if there is none and none is asked for.
+    """The checkpoint that a run starts from; sets ``trainer.loaded_checkpoint``. None if there is none and none is asked for.
 
     In place of ``"last"``, or of what ``auto_resume`` finds, an older one is taken if the newest is damaged, and that is said.
 
@@ -39,7 +39,7 @@ def open_checkpoint(trainer: Trainer, ckpt_path: Any) -> dict[str, Any] | None:
     path = trainer.resolve_checkpoint(ckpt_path)
     if os.fspath(ckpt_path) == "last":
         return _newest_whole(trainer, path)
-    trainer.ckpt_path = path
+    trainer.loaded_checkpoint = path
     return _load(trainer, path)
 
 
@@ -65,10 +65,10 @@ def _newest_whole(trainer: Trainer, path: str) -> dict[str, Any]:
             notify(
                 "LY016", f"the newest checkpoint is passed over: {reason}; going on from {place!r} of step {entry.step}: {steps}"
             )
-            trainer.ckpt_path = place
+            trainer.loaded_checkpoint = place
             return checkpoint
         raise
-    trainer.ckpt_path = path
+    trainer.loaded_checkpoint = path
     return checkpoint
 
 

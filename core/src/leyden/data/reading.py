@@ -56,8 +56,12 @@ class Reader:
         self.indexed = isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)
         self.persistent = isinstance(iterable, DataLoader) and iterable.persistent_workers
         self.loader = iterable
-        with traced_workers(iterable):
-            opened = stream.open(epoch, done)
+        try:
+            with traced_workers(iterable):
+                opened = stream.open(epoch, done)
+        except Exception as error:
+            add_note(error, f"while beginning to read {where}")
+            raise
         self.iterator, self.workers = opened.iterator, opened.workers
         self.number = opened.passed
         """The index of the next batch."""
@@ -116,8 +120,8 @@ class Reader:
         """Refuses an end that is a mistake."""
         if self.indexed and not _is_an_end(stop):
             raise RuntimeError(
-                f"StopIteration was raised while reading batch {self.number} of {self.where}; it would end the epoch without "
-                f"a word, so raise another error in the data set or the collate function"
+                f"StopIteration was raised while reading {self._place(stop)}; it would end the epoch without a word, so raise "
+                f"another error in the data set or the collate function"
             ) from stop
 
     def failed(self, error: Exception) -> None:
@@ -126,14 +130,18 @@ class Reader:
         Raises:
             RuntimeError: in place of an error of the connection to a worker that has died.
         """
-        sample = sample_of(error.__traceback__) or named(self.stream.samples_of(self.number))
-        add_note(error, f"while reading {f'{sample} for ' if sample else ''}batch {self.number} of {self.where}")
+        add_note(error, f"while reading {self._place(error)}")
         lost = isinstance(error, ConnectionError | EOFError)
         dead = dead_workers(self.workers, self.number, wait=1.0 if lost else 0.0)
         if dead and lost:
             raise RuntimeError(f"{dead} of {self.where}") from error
         if dead:
             add_note(error, f"{dead} of {self.where}")
+
+    def _place(self, error: Exception) -> str:
+        """Which batch was read when an error came, and which of its samples as far as that is known."""
+        sample = sample_of(error.__traceback__) or named(self.stream.samples_of(self.number))
+        return f"{f'{sample} for ' if sample else ''}batch {self.number} of {self.where}"
 
     def close(self) -> None:
         """Stops watching, and ends the loader's workers unless they are to be used again."""

@@ -395,6 +395,8 @@ class IndexStream(Stream):
 
     def samples_of(self, number: int) -> Any:
         """See the base class."""
+        if self.streams or not getattr(self.loader, "in_order", True):
+            return None  # a stream is sent no index, and batches out of order are not known by their number
         return dict(self._sent).get(number)
 
     def mark(self) -> None:

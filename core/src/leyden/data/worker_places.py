@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.fetch import _MapDatasetFetcher
 
 _SIGNAL = getattr(signal, "SIGURG", None) if hasattr(faulthandler, "register") else None
 """Asks a worker for its stack. One that is not ready yet ignores it."""
@@ -94,11 +95,18 @@ def dead_workers(iterator: Any, number: int, wait: float = 0.0) -> str:
 
 
 def sample_of(trace: TracebackType | None) -> str:
-    """Which sample was fetched in this process where an error came from, for a message; empty if it was none."""
+    """Which sample was fetched in this process where an error came from, for a message; empty if it was none.
+
+    All samples of the batch where it was the collate function that raised it.
+    """
     found = ""
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename.endswith(_FETCH) and "idx" in trace.tb_frame.f_locals:
-            found = named(trace.tb_frame.f_locals["idx"])
+        if trace.tb_frame.f_code.co_filename.endswith(_FETCH):
+            names = trace.tb_frame.f_locals
+            if "idx" in names:
+                found = named(names["idx"])
+            elif isinstance(names["self"], _MapDatasetFetcher):
+                found = named(names.get("possibly_batched_index"))
         trace = trace.tb_next
     return found
 

@@ -6,13 +6,11 @@ import inspect
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import leyden
-import torch
 from leyden.messages import did_you_mean
-from torch.overrides import TorchFunctionMode
 
 from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
@@ -25,17 +23,17 @@ from leyden_lightning.legacy.notices import definition, legacy, strict
 from leyden_lightning.legacy.running import LightningRun
 from leyden_lightning.legacy.users import own
 
-_DEFAULTS: dict[str, Any] = {
-    "accelerator": "auto", "strategy": "auto", "devices": "auto", "num_nodes": 1, "precision": None, "logger": None,
-    "callbacks": None, "fast_dev_run": False, "max_epochs": None, "min_epochs": None, "max_steps": -1, "min_steps": None,
-    "max_time": None, "limit_train_batches": None, "limit_val_batches": None, "limit_test_batches": None,
-    "limit_predict_batches": None, "overfit_batches": 0.0, "val_check_interval": None, "check_val_every_n_epoch": 1,
-    "num_sanity_val_steps": None, "log_every_n_steps": None, "enable_checkpointing": None, "enable_progress_bar": None,
-    "enable_model_summary": None, "accumulate_grad_batches": 1, "gradient_clip_val": None, "gradient_clip_algorithm": None,
-    "deterministic": None, "benchmark": None, "inference_mode": True, "use_distributed_sampler": True, "profiler": None,
-    "detect_anomaly": False, "barebones": False, "plugins": None, "sync_batchnorm": False,
-    "reload_dataloaders_every_n_epochs": 0, "default_root_dir": None, "enable_autolog_hparams": True, "model_registry": None,
+_OURS = {
+    "carry_accumulation", "compile", "environment", "checkpoint_io", "loader_key_template", "on_interrupt", "nan_policy",
+    "on_plugin_error", "grace_s", "auto_resume",
 }  # fmt: skip
+"""Arguments of leyden's Trainer that Lightning has not."""
+
+_DEFAULTS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(leyden.Trainer.__init__).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in _OURS
+}
 """The arguments of Lightning 2.6 with their defaults."""
 
 _GENERATIONS = ("2.6",)
@@ -50,7 +48,6 @@ _GONE = {
     "evaluation_loop": "the counters are trainer.progress",
     "amp_backend": "there is torch's own mixed precision only",
     "tuning": "Tuner(trainer) tries things out on copies",
-    "evaluating": "trainer.validating or trainer.testing",
 }
 
 
@@ -236,16 +233,6 @@ class Trainer(leyden.Trainer):
             found["lr_find"] = tuner.lr_find(model, *args, **name, **options[1], **kwargs)
         return found
 
-    @contextmanager
-    def init_module(self, empty_init: bool | None = None) -> Iterator[None]:
-        """Inside, tensors are made on the run's device.
-
-        Args:
-            empty_init: True makes ``torch.nn.init`` do nothing, for weights that a checkpoint brings anyway.
-        """
-        with torch.device(self.strategy.device), _no_initialization() if empty_init else nullcontext():
-            yield
-
     # ---- command lines ----
 
     @classmethod
@@ -370,16 +357,6 @@ class Trainer(leyden.Trainer):
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{did_you_mean(name, dir(type(self)))}")
-
-
-class _no_initialization(TorchFunctionMode):  # used like a function
-    """Inside, ``torch.nn.init`` returns tensors as they are."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def _has_summary(callbacks: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,6 +10,7 @@ import leyden
 import torch
 from leyden.adapted import extend
 
+from leyden_lightning.api.missing import NotPortedError
 from leyden_lightning.api.tools import grad_norm
 from leyden_lightning.legacy.named_precision import PrecisionName
 from leyden_lightning.legacy.notices import legacy
@@ -128,6 +129,20 @@ def _nothing(name: str) -> Callable[..., None]:
     return method
 
 
+def _to_tensorrt(module: leyden.Module, *args: Any, **kwargs: Any) -> Any:
+    raise NotPortedError(
+        "to_tensorrt() is not here: write torch_tensorrt.compile(module.eval(), inputs=[...]), or hand TensorRT what "
+        "module.to_onnx() wrote"
+    )
+
+
+def _remove_ignored_hparams(module: leyden.Module, ignore_list: Iterable[str]) -> None:
+    for kept in (module._hparams, module._hparams_initial):
+        for name in ignore_list:
+            if kept is not None:
+                kept.pop(name, None)
+
+
 def _datamodule(module: leyden.Module) -> Any:
     trainer = _run(module)
     return trainer.datamodule if trainer is not None else None
@@ -171,6 +186,9 @@ def add() -> None:
         manual_optimizer_step=manual_optimizer_step,
         tbptt_split_batch=tbptt_split_batch,
         summarize=_summarize,
+        to_tensorrt=_to_tensorrt,
+        remove_ignored_hparams=_remove_ignored_hparams,
+        allow_zero_length_dataloader_with_multiple_devices=False,  # a process may always have no batch, whatever this says
         grad_norm=lambda module, norm_type: grad_norm(module, norm_type),
         **{
             name: _nothing(name)
@@ -180,6 +198,7 @@ def add() -> None:
             )
         },
     )  # fmt: skip
+    extend(leyden.DataModule, allow_zero_length_dataloader_with_multiple_devices=False)
     extend(leyden.Logger, summary=property(Summary))
     extend(
         leyden.Strategy,
