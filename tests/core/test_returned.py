@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from leyden import Accelerator, Callback, CheckpointIO, Logger, Precision, Profiler, Strategy, Trainer
+from leyden import (
+    Accelerator,
+    Callback,
+    CheckpointIO,
+    DataModule,
+    Logger,
+    Module,
+    Precision,
+    Profiler,
+    Strategy,
+    Trainer,
+    adapted,
+)
 from leyden.testing import TinyDataModule, TinyModule
+from torch import nn
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 
@@ -142,3 +155,82 @@ def test_what_a_method_that_answers_nothing_returns_is_not_looked_at(name):
     module = returning(TinyModule, name, 3)
     assert fit(module).global_step == 4
     assert torch.isfinite(module.layer.weight).all()
+
+
+def test_weights_of_a_module():
+    assert refusal(fit, returning(TinyModule, "state_dict", 3)) == "Mine.state_dict returned int 3; expected a dict"
+
+
+def test_a_line_of_a_callbacks_outline():
+    class Outlines(Callback):
+        def outline(self, trainer):
+            return 3
+
+        def on_train_start(self, trainer, module):
+            trainer.outline()
+
+    assert refusal(fit, callbacks=[Outlines()]) == "Outlines.outline returned int 3; expected a str or None"
+
+
+# ---- every method that can be overridden ----
+
+REFUSED = {
+    Module: {
+        "training_step", "configure_optimizers", "configure_callbacks", "optimizer_step", "on_before_batch_transfer",
+        "transfer_batch_to_device", "on_after_batch_transfer", "train_dataloader", "val_dataloader", "test_dataloader",
+        "predict_dataloader", "state_dict",
+    },
+    DataModule: {
+        "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer", "train_dataloader", "val_dataloader",
+        "test_dataloader", "predict_dataloader", "state_dict",
+    },
+    Callback: {"state_dict", "state_key", "resolve_checkpoint", "outline"},
+}  # fmt: skip
+"""Methods whose results are used: tested above, in test_bad_input or, a closure that was not called, in test_optimization."""
+
+ANY = {"validation_step", "test_step", "predict_step", "forward", "save_before_stop"}
+"""Methods that may return anything."""
+
+CALLED_BY_THE_USER = {
+    "log", "log_dict", "print", "all_gather", "optimizers", "lr_schedulers", "manual_backward", "toggle_optimizer",
+    "untoggle_optimizer", "toggled_optimizer", "clip_gradients", "freeze", "unfreeze", "save_hyperparameters",
+    "load_from_checkpoint", "to_onnx", "to_torchscript", "to_torch_export", "from_datasets",
+}  # fmt: skip
+
+NOT_OF_CALLBACKS = {"translate_arguments", "default_logger", "default_callbacks", "adapt_hooks", "adapt_methods"}
+"""Hooks that plug-ins of the group ``leyden`` answer; a callback with one is refused."""
+
+
+def methods(kind):
+    own = [name for name in vars(nn.Module) if kind is not Module or name != "state_dict"]
+    names = {name for name in dir(kind) if not name.startswith("_") and callable(getattr(kind, name)) and name not in own}
+    offered = {name for name in names if isinstance(vars(kind).get(name), adapted._Offered)}  # a plug-in's, not core's
+    return names - offered - REFUSED[kind] - ANY - CALLED_BY_THE_USER - NOT_OF_CALLBACKS
+
+
+def everything(module, datamodule, callbacks):
+    """Calls every method there is."""
+    options = {"max_epochs": 1, "gradient_clip_val": 1.0, "limit_train_batches": 1, "limit_val_batches": 1}
+    trainer = Trainer(callbacks=[*callbacks, Saves()], **options)
+    trainer.fit(module, datamodule=datamodule)
+    trainer.validate(module, datamodule=datamodule, verbose=False)
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    trainer.predict(module, datamodule=datamodule)
+    Trainer(callbacks=callbacks, **{**options, "max_epochs": 2}).fit(module, datamodule=datamodule, ckpt_path="run.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("base", "kind", "name"),
+    [
+        pytest.param(base, kind, name, id=f"{kind.__name__}.{name}")
+        for base, kind in ((TinyModule, Module), (TinyDataModule, DataModule), (Callback, Callback))
+        for name in sorted(methods(kind))
+    ],
+)
+def test_what_any_other_method_returns_harms_nothing(base, kind, name):
+    mine = returning(base, name, "a str")
+    everything(
+        mine if kind is Module else TinyModule(),
+        mine if kind is DataModule else TinyDataModule(),
+        [mine] if kind is Callback else [],
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from leyden.callback import Callback
 from leyden.data.loaders import INFINITE
+from leyden.returned import returned
 
 if TYPE_CHECKING:
     from leyden.trainer import Trainer
@@ -21,7 +22,10 @@ def outline(trainer: Trainer) -> str:
     if trainer.fit_loop is None:
         raise RuntimeError("trainer.outline() is of a running fit, from on_train_start on; trainer.plan(module) needs none")
     lines = [_training(trainer), _validation(trainer), _logging(trainer)]
-    lines += [text for c in trainer.callbacks if isinstance(c, Callback) and (text := c.outline(trainer)) is not None]
+    for callback in trainer.callbacks:
+        text = callback.outline(trainer) if isinstance(callback, Callback) else None
+        if text is not None:
+            lines.append(returned(text, callback, "outline", str, "a str or None"))
     return "\n".join(lines)
 
 

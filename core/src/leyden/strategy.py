@@ -256,7 +256,7 @@ class Strategy(Component):
 
     def module_state(self, module: Module) -> dict[str, Any]:
         """The module's whole state, under the module's own names; every process calls it, rank 0's result is saved."""
-        return module.state_dict()
+        return returned(module.state_dict(), module, "state_dict", dict, "a dict")
 
     def load_module_state(self, module: Module, state: Mapping[str, Any], strict: bool = True) -> None:
         """Takes back what :meth:`module_state` gave.
