@@ -314,14 +314,14 @@ class Trainer(leyden.Trainer):
         return {name: latest[name] if name in latest else torch.tensor(value) for name, value in super().logged_metrics.items()}
 
     @property
-    def fit_loop(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]  # core sets it as it does its own
+    def fit_loop(self) -> Any:
         """leyden's loop for leyden; whoever else asks gets it under the names that Lightning's had."""
         loop = vars(self)["fit_loop"]
         asking = str(sys._getframe(1).f_globals.get("__name__", ""))
         return loop if asking.partition(".")[0].startswith("leyden") else FitLoopView(self, loop)
 
     @fit_loop.setter
-    def fit_loop(self, loop: Any) -> None:
+    def fit_loop(self, loop: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # core sets it as before
         vars(self)["fit_loop"] = loop
 
     @property
