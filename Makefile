@@ -18,13 +18,14 @@ PEERS := 2.6.6 1.9.5
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test test-peers lint format bench catalog messages clean help
+.PHONY: train test test-peers test-clients lint format bench catalog messages clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make train   train examples/digits.py; options in ARGS="--max-epochs 3"'
 	@echo 'make test    run the test suite; options for pytest in ARGS="-k bus"'
 	@echo 'make test-peers  run the programs of tests/lightning on the Lightnings they were recorded with'
+	@echo 'make test-clients  run packages that are written for Lightning under the port, and under Lightning'
 	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
 	@echo 'make format  let ruff put the sources into shape'
 	@echo 'make bench   compare the cost of a step with that of other libraries'
@@ -38,7 +39,10 @@ train: $(VENV)/installed
 	$(VENV)/bin/python examples/digits.py $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/clients $(ARGS)
+
+test-clients: .venv-clients/clients
+	.venv-clients/bin/python -m pytest tests/clients $(ARGS)
 
 test-peers: $(PEERS:%=.venv-lightning-%/peer)
 	$(foreach peer,$(PEERS),.venv-lightning-$(peer)/bin/python tests/lightning/programs.py --check tests/lightning/recorded/programs-$(peer).json &&) true
@@ -63,7 +67,7 @@ messages:
 	$(PYTHON) tools/make_messages.py
 
 clean:
-	rm -rf $(VENV) $(BENCH_VENV)
+	rm -rf $(VENV) $(BENCH_VENV) .venv-clients
 
 # The build backend comes first, so that pip builds ours without fetching it again for each; ours come in one call, so that
 # pip finds each one's siblings here and not in the registry.
@@ -82,6 +86,17 @@ $(BENCH_VENV)/installed: benchmarks/requirements.txt
 .venv-lightning-%/peer: tests/lightning/peers/%.txt
 	$(PYTHON) -m venv .venv-lightning-$*
 	.venv-lightning-$*/bin/python -m pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+# Packages that are written for Lightning. Those that require it, or torchvision, are installed without what they require,
+# which requirements.txt lists; Lightning itself lies in a folder of its own, on the path only of whoever asks for it.
+.venv-clients/clients: tests/clients/requirements.txt tests/clients/packages.txt tests/clients/lightning.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0 hatchling editables
+	.venv-clients/bin/python -m pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
+	.venv-clients/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/clients/packages.txt
+	.venv-clients/bin/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target .venv-clients/lightning -r tests/clients/lightning.txt
+	.venv-clients/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation $(EDITABLE)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt

@@ -9,6 +9,8 @@ from typing import Any
 import leyden
 from leyden.checkpoint.save import gather
 
+from leyden_lightning.api.tools import is_overridden
+
 
 class _AcceleratorConnector:  # its name in Lightning
     """Which accelerator and devices a choice comes to, and whether a run has several processes.
@@ -45,6 +47,35 @@ class _AcceleratorConnector:  # its name in Lightning
     @staticmethod
     def _choose_auto_accelerator(*_: Any) -> str:
         return _AcceleratorConnector()._accelerator_flag
+
+
+class FitLoopView:
+    """``trainer.fit_loop`` as packages know it.
+
+    ``epoch_loop.val_loop._data_source.is_defined()`` says whether the run validates; everything else is asked of leyden's
+    own loop.
+    """
+
+    def __init__(self, trainer: leyden.Trainer, loop: Any) -> None:
+        self._trainer, self._loop = trainer, loop
+
+    @property
+    def epoch_loop(self) -> FitLoopView:
+        """Itself: there is one loop."""
+        return self
+
+    val_loop = epoch_loop
+    _data_source = epoch_loop
+
+    def is_defined(self) -> bool:
+        """Whether there is data to validate with."""
+        trainer = self._trainer
+        if trainer.given_val is not None:
+            return True
+        return any(is_overridden("val_dataloader", owner) for owner in (trainer.datamodule, trainer.module) if owner is not None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 class CheckpointConnector:

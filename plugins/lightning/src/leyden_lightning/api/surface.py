@@ -167,8 +167,8 @@ NAMES: dict[str, str] = {
         "STEP_OUTPUT", "EPOCH_OUTPUT", "TRAIN_DATALOADERS", "EVAL_DATALOADERS", "_METRIC", "_METRIC_COLLECTION", "_PATH",
         "_DEVICE", "_MAP_LOCATION_TYPE", "_OUT_DICT", "_EVALUATE_OUTPUT", "_PREDICT_OUTPUT", "OptimizerLRScheduler",
         "OptimizerConfig", "OptimizerLRSchedulerConfig", "ArgsType", "OptimizerCallable", "LRSchedulerCallable",
-        "LRSchedulerConfig", "LRSchedulerConfigType", "LRSchedulerType",
-        "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau",
+        "LRSchedulerConfig", "LRSchedulerConfigType", "LRSchedulerType", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion",
+        "LRSchedulerPLType", "_LRScheduler", "LRScheduler", "ReduceLROnPlateau",
         "Steppable", "Optimizable",
     )},
     **{name: f"{_OWN}.argparsing:{name}" for name in (

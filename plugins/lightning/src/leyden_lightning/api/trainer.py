@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from leyden.messages import did_you_mean
 
 from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
-from leyden_lightning.api.inside import CheckpointConnector, _AcceleratorConnector
+from leyden_lightning.api.inside import CheckpointConnector, FitLoopView, _AcceleratorConnector
 from leyden_lightning.api.loggers import default_logger
 from leyden_lightning.legacy import arguments as older
 from leyden_lightning.legacy.attributes import precision_name
@@ -292,6 +293,23 @@ class Trainer(leyden.Trainer):
     def total_batch_idx(self) -> int:
         """The index of the last training batch, over all epochs."""
         return self.progress.total_batches - 1
+
+    @property
+    def logged_metrics(self) -> dict[str, Any]:
+        """What the loggers got, as tensors, and as it is now: a hook at an epoch's end sees this epoch's."""
+        latest = self.callback_metrics
+        return {name: latest[name] if name in latest else torch.tensor(value) for name, value in super().logged_metrics.items()}
+
+    @property
+    def fit_loop(self) -> Any:
+        """leyden's loop for leyden; whoever else asks gets it under the names that Lightning's had."""
+        loop = vars(self)["fit_loop"]
+        asking = str(sys._getframe(1).f_globals.get("__name__", ""))
+        return loop if asking.partition(".")[0].startswith("leyden") else FitLoopView(self, loop)
+
+    @fit_loop.setter
+    def fit_loop(self, loop: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # core sets it as before
+        vars(self)["fit_loop"] = loop
 
     @property
     def _accelerator_connector(self) -> _AcceleratorConnector:

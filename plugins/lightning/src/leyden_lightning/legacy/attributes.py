@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -167,6 +169,21 @@ def _save_checkpoint(strategy: leyden.Strategy, checkpoint: dict[str, Any], file
         trainer.checkpoint_io.save(checkpoint, filepath)
 
 
+def _accept_weights_only() -> None:
+    """Lets ``Module.load_from_checkpoint(path, weights_only=False)`` pass: Lightning 2.6 needs it for hyperparameters."""
+    load: Any = vars(leyden.Module)["load_from_checkpoint"].__func__
+
+    @wraps(load)
+    def load_from_checkpoint(cls: type[leyden.Module], *args: Any, weights_only: bool | None = None, **kwargs: Any) -> Any:
+        omegaconf: Any = sys.modules.get("omegaconf")
+        if omegaconf is not None and kwargs.get("allow") is None:  # its containers hold data, and are hyperparameters of many
+            kwargs["allow"] = [omegaconf.DictConfig, omegaconf.ListConfig]
+        return load(cls, *args, weights_only=weights_only or None, **kwargs)  # leyden reads plain data whatever is asked
+
+    replacement: Any = load_from_checkpoint
+    setattr(leyden.Module, load.__name__, classmethod(replacement))
+
+
 def add() -> None:
     """Adds them, once."""
     if hasattr(leyden.Module, "use_amp"):
@@ -200,6 +217,7 @@ def add() -> None:
     )  # fmt: skip
     extend(leyden.DataModule, allow_zero_length_dataloader_with_multiple_devices=False)
     extend(leyden.Logger, summary=property(Summary))
+    _accept_weights_only()
     extend(
         leyden.Strategy,
         lightning_module=property(_module_of),
