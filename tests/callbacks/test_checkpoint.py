@@ -530,7 +530,8 @@ def test_a_wrong_argument_is_refused(arguments, message):
         ({"every_n_train_steps": 2.5}, "ModelCheckpoint(every_n_train_steps=2.5): expected an int of at least 0, got float 2.5"),
         (
             {"train_time_interval": 60},
-            "ModelCheckpoint(train_time_interval=60): expected a datetime.timedelta such as timedelta(minutes=30), got int 60",
+            "ModelCheckpoint(train_time_interval=60): expected a text such as '30 min' or 'DD:HH:MM:SS', a timedelta or a dict, "
+            "got int 60",
         ),
         ({"dirpath": 3}, "ModelCheckpoint(dirpath=3): expected a str, got int 3"),
         ({"monitor": 3}, "ModelCheckpoint(monitor=3): expected the key of a logged value such as 'val_loss', got int 3"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +53,48 @@ def refused(*args, error=RuntimeError, **options):
     with pytest.raises(error) as caught:
         load_weights(*args, **options)
     return str(caught.value)
+
+
+def test_weights_alone_are_loaded_from_what_torch_or_safetensors_saved(trained):
+    safetensors = pytest.importorskip("safetensors.torch", reason="the extra for these files is not installed")
+    torch.save(trained.state_dict(), "weights.pt")
+    safetensors.save_file(trained.state_dict(), "weights.safetensors")
+    for path in ("weights.pt", "weights.safetensors"):
+        module = Parts()
+        assert not load_weights(module, path)
+        assert equals(module, trained, "")
+        module = Parts()
+        load_weights(module, path, include="encoder")
+        assert equals(module, trained, "encoder")
+        assert "has no state of optimizers" in refused(
+            Parts(), path, optimizers=torch.optim.Adam(Parts().parameters()), error=ValueError
+        )
+    assert refused(Parts(), "weights.pt", rename={"encoder": "other"}).startswith("the weights in 'weights.pt' do not fit Parts:")
+
+
+def test_a_file_of_weights_alone_is_no_run_and_says_what_loads_it(trained):
+    torch.save(trained.state_dict(), "weights.pt")
+    with pytest.raises(ValueError, match="it is a state_dict alone, which leyden.load_weights"):
+        Parts.load_from_checkpoint("weights.pt")
+    torch.save({"model": 3}, "other.pt")
+    assert refused(Parts(), "other.pt", error=ValueError) == "'other.pt' is not a checkpoint: it holds no 'state_dict'"
+
+
+def test_a_file_of_safetensors_without_safetensors_says_what_to_install(trained, monkeypatch):
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    Path("weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    assert refused(Parts(), "weights.safetensors", error=ModuleNotFoundError) == (
+        "'weights.safetensors' is a file of safetensors; to read it run: pip install safetensors"
+    )
+
+
+def test_a_damaged_file_of_safetensors_is_refused(trained):
+    pytest.importorskip("safetensors.torch", reason="the extra for these files is not installed")
+    header = b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'
+    Path("weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(400))
+    assert "is a file of safetensors that cannot be read" in refused(Parts(), "weights.safetensors", error=ValueError)
 
 
 def test_all_weights_go_into_any_module(trained):

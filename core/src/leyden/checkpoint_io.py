@@ -17,7 +17,7 @@ from leyden.checkpoint.archive import check_sizes, why_unreadable
 from leyden.checkpoint.checksum import DamagedCheckpoint, checksum, first_damage
 from leyden.checkpoint.files import write_file
 from leyden.checkpoint.manifest import Manifest
-from leyden.checkpoint.sniff import what_is
+from leyden.checkpoint.sniff import SAFETENSORS, what_is
 from leyden.component import Component
 from leyden.messages import warn
 
@@ -34,6 +34,9 @@ class CheckpointIO(Component):
     group = "leyden.checkpoint_io"
     kind = "checkpoint_io"
     name = "torch"
+
+    on_failure: Callable[[BaseException], bool] | None = None
+    """Asked, where it is set, when a save that returned before the file was there has failed: True if the run is to go on."""
 
     def save(self, checkpoint: dict[str, Any], path: StrPath) -> None:
         """Writes ``checkpoint``; called on rank 0 only, or on every process whose strategy says that it has a part of it.
@@ -64,6 +67,10 @@ class CheckpointIO(Component):
             DamagedCheckpoint: it is not, any more, what was written.
             ValueError: the file is not a checkpoint of plain data.
         """
+        return _checkpoint(self.read(path, map_location), local_path(path))
+
+    def read(self, path: StrPath, map_location: Any = "cpu") -> Any:
+        """Reads what ``torch.save`` wrote, as :meth:`load`, whatever it holds."""
         path = local_path(path)
         if "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(f"there is no checkpoint {path!r}{_whole_one_beside(path, self)}")
@@ -86,8 +93,6 @@ class CheckpointIO(Component):
             found = damage()
         if found:
             raise DamagedCheckpoint(_damaged(path, found, self))
-        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'")
         return checkpoint
 
     def checksum(self, path: StrPath) -> str:
@@ -139,6 +144,51 @@ class CheckpointIO(Component):
         Raises:
             OSError: something could not be written and nobody was told yet.
         """
+
+
+def is_state_dict(found: Any) -> bool:
+    """Whether it is weights by name and nothing else."""
+    if not isinstance(found, dict) or not found:
+        return False
+    return all(isinstance(value, Tensor) or str(name).endswith("_extra_state") for name, value in found.items())
+
+
+def read_weights(path: StrPath, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint; or a file of weights alone, of safetensors or ``torch.save(model.state_dict())``, under ``"state_dict"``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: it is of safetensors, which is not installed.
+        DamagedCheckpoint: it is not, any more, what was written.
+        ValueError: it holds no weights.
+    """
+    path, checkpoint_io = local_path(path), CheckpointIO()
+    if "://" in path or Path(path).is_file():
+        with _opened(path) as file:
+            if (what_is(file) or "").startswith(SAFETENSORS):
+                return {"state_dict": _read_safetensors(file, path, map_location)}
+    found = checkpoint_io.read(path, map_location)
+    return {"state_dict": found} if is_state_dict(found) else _checkpoint(found, path)
+
+
+def _checkpoint(found: Any, path: str) -> dict[str, Any]:
+    if not isinstance(found, dict) or "state_dict" not in found:
+        hint = "; it is a state_dict alone, which leyden.load_weights() loads" if is_state_dict(found) else ""
+        raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'{hint}")
+    return found
+
+
+def _read_safetensors(file: IO[bytes], path: str, map_location: Any) -> dict[str, Tensor]:
+    try:
+        import safetensors.torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{path!r} is a file of safetensors; to read it run: pip install safetensors") from error
+    file.seek(0)
+    try:
+        found: dict[str, Tensor] = safetensors.torch.load(file.read())
+    except Exception as error:
+        raise DamagedCheckpoint(f"{path!r} is a file of safetensors that cannot be read: {error}") from error
+    return {name: value.to(map_location) for name, value in found.items()}
 
 
 def local_path(path: StrPath) -> str:

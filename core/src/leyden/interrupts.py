@@ -50,6 +50,9 @@ class Received:
     expired: bool = False
     """Whether ``grace_s`` is over, so that the signal that comes next is no echo of the first."""
 
+    agreed: bool = False
+    """Whether the run ends between two steps, so that its state is a whole one; not so where a second signal ends it at once."""
+
     previous: dict[int, Any] = field(default_factory=dict)
     """The handlers that were installed before, by signal."""
 
@@ -137,6 +140,7 @@ def stop(trainer: Trainer) -> None:
         _save(trainer)
         if trainer.is_global_zero and received.number == trainer.environment.requeue_signal:
             trainer.environment.requeue()
+    received.agreed = True
     _raise(received, received.number, None)
 
 

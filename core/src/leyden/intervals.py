@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from leyden.messages import alternatives, listed
+from leyden.messages import alternatives, listed, shown
 
 _UNITS = {
     "step": ("step", 1), "steps": ("step", 1),
@@ -20,6 +23,9 @@ _UNITS = {
 }  # fmt: skip
 _SHOWN = {"step": ("steps",), "batch": ("batches",), "epoch": ("epochs",), "sample": ("samples",),
           "second": ("s", "min", "h", "d"), "duration": ("duration",)}  # fmt: skip
+_PARTS = (1, 60, 3600, 86400)
+"""Seconds of the parts of ``DD:HH:MM:SS``, the last one first."""
+
 _SHAPE = re.compile(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 
 
@@ -59,6 +65,38 @@ def parse_interval(
     if number * factor <= 0 or (unit not in ("second", "duration") and number != int(number)):
         raise ValueError(f"{label}: expected a number above 0, whole but for times")
     return Interval(number * factor, unit)
+
+
+def seconds(duration: Any, label: str) -> float:
+    """Reads a duration.
+
+    Args:
+        duration: ``"12 h"``, ``"DD:HH:MM:SS"``, a timedelta, or its arguments as a dict.
+        label: how messages call it.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: it cannot be read, or is no time above 0.
+    """
+    if isinstance(duration, Mapping):
+        try:
+            duration = timedelta(**duration)
+        except TypeError as error:
+            raise TypeError(f"{label}: expected the arguments of timedelta, such as {{'hours': 12}}: {error}") from None
+    if isinstance(duration, str):
+        if ":" not in duration:
+            return parse_interval(duration, "duration", ("second",), label=label).count
+        parts = duration.split(":")
+        if len(parts) > 4 or not all(part.isdigit() for part in parts):
+            raise ValueError(f"{label}: expected DD:HH:MM:SS in numbers, or a number and a unit, such as '12 h'")
+        duration = timedelta(seconds=sum(int(part) * unit for part, unit in zip(reversed(parts), _PARTS, strict=False)))
+    if not isinstance(duration, timedelta):
+        raise TypeError(
+            f"{label}: expected a text such as '30 min' or 'DD:HH:MM:SS', a timedelta or a dict, got {shown(duration)}"
+        )
+    if duration <= timedelta():
+        raise ValueError(f"{label}: expected a time above 0")
+    return duration.total_seconds()
 
 
 def _example(units: tuple[str, ...]) -> str:

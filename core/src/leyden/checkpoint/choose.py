@@ -270,11 +270,12 @@ def load_weights(
     map_location: Any = None,
     optimizers: Optimizer | Sequence[Optimizer] = (),
 ) -> Difference:
-    """Loads weights of a checkpoint of leyden or of Lightning, all or some, into any module.
+    """Loads weights, all or some, into any module.
 
     Args:
         module: takes the weights.
-        path: a file or a URL that fsspec knows (``https://``, ``s3://``, ``memory://``, ...).
+        path: a file or a URL that fsspec knows (``https://``, ``s3://``, ``memory://``, ...): a checkpoint of leyden or of
+            Lightning, a state_dict by itself, or a file of safetensors.
         include: names or patterns of the file's weights to load: ``"encoder"`` for it and all below it, ``"*.bias"``.
         exclude: the same, of those not to load.
         rename: new names by names or patterns in the file, as ``{"model": "net"}``; see :class:`leyden.checkpoint.choose.Choice`.
@@ -289,14 +290,16 @@ def load_weights(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a checkpoint, a pattern fits nothing, or it has no state for the optimizers.
+        ModuleNotFoundError: it is a file of safetensors, and that is not installed.
+        ValueError: it holds no weights, a pattern fits nothing, or it has no state for the optimizers.
         RuntimeError: the weights do not fit; the module is as before.
     """
-    from leyden.checkpoint.build import read_checkpoint  # which chooses too
+    from leyden.checkpoint.format import understood
     from leyden.checkpoint.partial import restore_optimizers
+    from leyden.checkpoint_io import read_weights
 
     choice = Choice(include, exclude, rename)
-    checkpoint = read_checkpoint(path, map_location)
+    checkpoint = understood(read_weights(path, "cpu" if map_location is None else map_location), path)
     found = load_state(module, checkpoint["state_dict"], choice, strict=strict, path=path)
     given = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
     if given:

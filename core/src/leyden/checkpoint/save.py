@@ -37,8 +37,7 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
     module = trainer.module
     if module is None:
         raise RuntimeError("there is nothing to save: no module was given to this Trainer yet")
-    if not weights_only:
-        refuse_inside_step(trainer)
+    refuse_inside_step(trainer, weights_only)
     checkpoint: dict[str, Any] = {
         "epoch": trainer.progress.epoch,
         "global_step": trainer.global_step,

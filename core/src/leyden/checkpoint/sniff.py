@@ -24,6 +24,8 @@ _KINDS = (
     (b"<html", "an HTML page"),
 )
 
+SAFETENSORS = "a file of safetensors"
+
 _FIRST_PARTS = (b"/data.pkl", b"/constants.pkl", b"/.format_version", b"/byteorder", b"/version")
 """Which part of torch's archives may come first."""
 
@@ -52,7 +54,7 @@ def what_is(file: IO[bytes], expected: int | None = None) -> str | None:
     if not head.strip(b"\0"):
         return "zeros, as a machine that lost power may leave a file"
     if len(head) > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < size:
-        return "a file of safetensors: weights alone, which safetensors.torch.load_file reads"
+        return f"{SAFETENSORS}: weights alone, which leyden.load_weights() loads"
     if len(head) > 262 and head[257:262] == b"ustar":
         return None  # a tar archive: torch's oldest format
     if _is_text(head):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 
 from leyden.data.dealing import can_be_dealt
 from leyden.data.transfer import move_to_device
+from leyden.interrupts import Terminated
 from leyden.messages import notify
 from leyden.metrics.state import load_metrics_state, metrics_state
 from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
-def refuse_inside_step(trainer: Trainer) -> None:
+def refuse_inside_step(trainer: Trainer, weights_only: bool = False) -> None:
     """A checkpoint is taken when optimizers, schedulers and counters stand at one moment, which they do not inside a step.
 
-    An exception may come out of a step: then that step is as if it had not begun, as long as no optimizer has stepped.
+    An exception may come out of a step: then that step is as if it had not begun, as long as no optimizer has stepped. Weights
+    alone can be saved at any moment but where an optimizer failed half-way.
 
     Raises:
         RuntimeError: a training or validation step is running.
@@ -31,15 +35,52 @@ def refuse_inside_step(trainer: Trainer) -> None:
     if loop is None or not _in_step(trainer.progress):
         return
     if trainer.error is None:
+        if weights_only:
+            return
         raise RuntimeError(
             "a checkpoint was asked for inside a step, where optimizer, schedulers and counters do not stand at one moment; save "
             "in on_train_batch_end, on_validation_end or on_train_epoch_end, or with weights_only=True"
         )
-    if loop.stepped:
+    where = f"batch {trainer.progress.batch} of epoch {trainer.progress.epoch}"
+    if _trains(trainer) and (_is_interrupt(trainer.error) or _came_from_optimizer(trainer.error)):
+        how = "was interrupted in the middle of its step" if _is_interrupt(trainer.error) else "failed inside optimizer.step()"
         raise RuntimeError(
-            f"no checkpoint can be taken: batch {trainer.progress.batch} of epoch {trainer.progress.epoch} failed after its "
-            f"optimizer step and before its schedulers; go on from an earlier one"
+            f"no checkpoint can be taken: {where} {how}, so that some parameters may have been updated and others not; go on "
+            f"from an earlier one"
         )
+    if weights_only:
+        return
+    if loop.stepped or loop.step.has_stepped:
+        raise RuntimeError(
+            f"no checkpoint can be taken: {where} failed after its optimizer step and before its schedulers; go on from an "
+            f"earlier one"
+        )
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it can have come at any point of a step, between any two instructions."""
+    return isinstance(error, KeyboardInterrupt | Terminated)
+
+
+def _came_from_optimizer(error: BaseException) -> bool:
+    """Whether an optimizer was updating parameters when it was raised."""
+    inside: Optimizer | None = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "step" and isinstance(owner, Optimizer):
+            inside = owner
+        elif inside is not None and frame.f_code.co_name == "closure" and _evaluates_first(inside):
+            inside = None  # the loss is evaluated before anything is updated
+    return inside is not None
+
+
+def _evaluates_first(optimizer: Optimizer) -> bool:
+    return type(optimizer).__module__.startswith("torch.optim.") and not isinstance(optimizer, torch.optim.LBFGS)
+
+
+def _trains(trainer: Trainer) -> bool:
+    """Whether it is a training step that runs, not one of a validation."""
+    return trainer.progress.moment == STEP
 
 
 def training_state(trainer: Trainer) -> dict[str, Any]:

@@ -125,6 +125,11 @@ class ManualStep:
         return bool(updated)
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has stepped in the running batch."""
+        return bool(self._updated)
+
+    @property
     def keeps_gradients(self) -> bool:
         """Gradients may be used by a later batch: only ``training_step`` knows."""
         return True

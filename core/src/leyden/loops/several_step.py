@@ -53,6 +53,11 @@ class TurnsStep:
         return max(step.window for step in self.steps)
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has stepped in the running batch."""
+        return bool(self.stepped_optimizers)
+
+    @property
     def keeps_gradients(self) -> bool:
         """Whether gradients of an unfinished window are under way."""
         return self.window > 0

@@ -197,6 +197,11 @@ class TrainStep:
         return self.update()
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether an optimizer has stepped in the running batch before the loop knows of it."""
+        return False
+
+    @property
     def keeps_gradients(self) -> bool:
         """Whether gradients of an unfinished window are under way."""
         return self.window > 0

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 IDS: dict[str, str] = {
     "LYC01": "The name of a checkpoint asks for a value that was not logged.",
+    "LYC03": "A checkpoint could not be written, and training goes on.",
     "LYC02": "Early stopping monitors a value that nothing logs.",
 }

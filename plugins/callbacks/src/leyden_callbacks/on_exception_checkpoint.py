@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leyden import Callback
+from leyden import Callback, Terminated
 from leyden.messages import shown
 
 from leyden_callbacks.speech import say
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class OnExceptionCheckpoint(Callback):
     """Saves the state after the last step as ``<dirpath>/<filename>.ckpt`` when training raises, Ctrl-C included.
 
+    What may be half of a step is not saved, and that is said: a second Ctrl-C, which stops at once, or an error out of
+    ``optimizer.step()``.
     A run of several processes is not saved, for one process that failed cannot save without the others.
 
     Args:
@@ -70,6 +72,9 @@ class OnExceptionCheckpoint(Callback):
             return
         if trainer.world_size > 1:
             say(trainer, f"{type(self).__name__}: not saved, for one process cannot save without the others")
+            return
+        if isinstance(exception, KeyboardInterrupt | Terminated) and not trainer.received.agreed:
+            say(trainer, f"{type(self).__name__}: not saved, for the run was stopped at once, perhaps in the middle of a step")
             return
         trainer.save_checkpoint(self.ckpt_path)
         say(trainer, f"the state after step {trainer.global_step} was saved as {self.ckpt_path}")

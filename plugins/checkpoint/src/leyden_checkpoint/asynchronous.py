@@ -111,6 +111,8 @@ class AsyncCheckpointIO(CheckpointIO):
         if self._failure is not None:
             self.wait()  # what comes after it is passed over, and must not be taken for something later
             failure, self._failure = self._failure, None
+            if self.on_failure is not None and self.on_failure(failure):
+                return
             add_note(failure, "it was raised in the background, by an earlier save")
             raise failure
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from datetime import timedelta
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,15 @@ import torch
 from leyden import Callback, CheckpointIO, Terminated, hookimpl
 from leyden.checkpoint.lock import DirectoryTaken
 from leyden.checkpoint.manifest import Entry, Manifest
-from leyden.messages import shown
+from leyden.messages import shown, warn
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key
 from leyden_callbacks.checkpoint.filenames import DEFAULT_TEMPLATE, check_template, format_name, unused_name
 from leyden_callbacks.checkpoint.folder import Folder, is_remote
 from leyden_callbacks.checkpoint.restore import take_over
-from leyden_callbacks.checkpoint.schedule import Schedule
-from leyden_callbacks.checkpoint.shelf import Shelf
+from leyden_callbacks.checkpoint.schedule import Duration, Schedule
+from leyden_callbacks.checkpoint.shelf import NotSaved, Shelf
 from leyden_callbacks.checkpoint.top_k import TopK
 from leyden_callbacks.monitor import Monitor, counters
 from leyden_callbacks.speech import say
@@ -58,11 +57,14 @@ class ModelCheckpoint(Callback):
         mode: ``"min"`` or ``"max"``, what is better.
         auto_insert_metric_name: whether ``{epoch}`` in a template becomes ``epoch=3`` rather than ``3``.
         every_n_train_steps: optimizer steps between checkpoints.
-        train_time_interval: time between checkpoints.
+        train_time_interval: time between checkpoints: ``"30 min"``, ``"DD:HH:MM:SS"``, a timedelta or its arguments as a dict.
         every_n_epochs: epochs between checkpoints; 1 if none of the three is given.
         save_on_train_epoch_end: whether an epoch's checkpoint is saved at its end rather than after each validation; by default
             at the end, unless there are validations at other moments.
         enable_version_counter: whether a name that is taken gets ``-v1`` rather than being overwritten.
+        on_save_error: ``"raise"`` ends the run when a checkpoint cannot be written, for want of space as a rule; ``"warn"`` says
+            so, keeps what was there, trains on and saves again when the next one is due. ``failed_saves`` has what went wrong,
+            and the end of the run says how often. What fails in the background ends a run of several processes all the same.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -91,10 +93,11 @@ class ModelCheckpoint(Callback):
         mode: str = "min",
         auto_insert_metric_name: bool = True,
         every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None,
+        train_time_interval: Duration | None = None,
         every_n_epochs: int | None = None,
         save_on_train_epoch_end: bool | None = None,
         enable_version_counter: bool = True,
+        on_save_error: str = "raise",
     ) -> None:
         owner = type(self).__name__
         for argument, path in (("dirpath", dirpath), ("filename", filename)):
@@ -103,6 +106,7 @@ class ModelCheckpoint(Callback):
         check_template(owner, filename or DEFAULT_TEMPLATE)
         check_choice(owner, "save_last", save_last, (None, True, False, "link"))
         check_choice(owner, "mode", mode, ("min", "max"))
+        check_choice(owner, "on_save_error", on_save_error, ("raise", "warn"))
         check_int(owner, "save_top_k", save_top_k, -1)
         if monitor is not None:
             check_key(owner, "monitor", monitor)
@@ -125,7 +129,10 @@ class ModelCheckpoint(Callback):
         self.mode = mode
         self.auto_insert_metric_name = auto_insert_metric_name
         self.enable_version_counter = enable_version_counter
+        self.on_save_error = on_save_error
 
+        self.failed_saves: list[str] = []
+        """What went wrong at each save of the last run that failed, with ``on_save_error="warn"``."""
         self.best_model_path = ""
         """The path of the best checkpoint, or of the newest if nothing is monitored; empty if there is none."""
         self.best_model_score: Tensor | None = None
@@ -148,6 +155,7 @@ class ModelCheckpoint(Callback):
         self._newest = ""  # the name of the file with the newest state
         self._spare: list[str] = []  # saved when a run ended early; a newer state makes them superfluous
         self._training = False
+        self._alone = True  # whether the run has one process
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
@@ -282,6 +290,19 @@ class ModelCheckpoint(Callback):
 
     # ---- the run ----
 
+    def outline(self, trainer: Trainer) -> str | None:
+        """When it saves, what it keeps and where."""
+        if trainer.fast_dev_run:
+            return "saves no checkpoints, for fast_dev_run is set"
+        keeps = {-1: "all", 0: "none", 1: "the best" if self.monitor else "the newest"}.get(
+            self.save_top_k, f"the best {self.save_top_k}"
+        )
+        by = f" by {self.monitor} ({self.mode})" if self.monitor and self.save_top_k > 0 else ""
+        last = " and the newest as 'last'" if self.save_last else ""
+        what = "the weights" if self.save_weights_only else "a checkpoint"
+        when = str(self._schedule) + (", after validation" if self.monitor and not self._schedule.at_epoch_end else "")
+        return f"saves {what} {when}, keeps {keeps}{by}{last}, in {self.dirpath}"
+
     def on_load_checkpoint(self, trainer: Trainer, module: Module, checkpoint: dict[str, Any]) -> None:
         """Remembers where the checkpoint lies, for the paths in it are relative, and what the folder has of its run."""
         path = getattr(trainer, "ckpt_path", None)
@@ -296,6 +317,10 @@ class ModelCheckpoint(Callback):
         if stage != "fit":
             return
         self._open_folder(trainer)
+        self.failed_saves = []
+        if self.on_save_error == "warn":
+            self._alone = trainer.world_size == 1
+            trainer.checkpoint_io.on_failure = self._failed_in_background
         # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
         self._kept.scores.clear()
         self._inherited = None
@@ -343,6 +368,14 @@ class ModelCheckpoint(Callback):
     def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
         """The folder is anybody's again."""
         self._leave_folder()
+        if stage == "fit" and self.on_save_error == "warn":
+            trainer.checkpoint_io.on_failure = None
+            if self.failed_saves:
+                times = "once" if len(self.failed_saves) == 1 else f"{len(self.failed_saves)} times"
+                kept = (
+                    f"the newest checkpoint is {self._path(self._newest)!r}" if self._newest else "there is no checkpoint of it"
+                )
+                warn("LYC03", f"in this run saving failed {times}, last with: {self.failed_saves[-1]}; {kept}")
 
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Refuses a monitor that is a mistyped key of the validation."""
@@ -407,7 +440,11 @@ class ModelCheckpoint(Callback):
             return None
         if not self._is_unsaved(trainer):
             return self._path(self._newest) if self._newest else None
-        return self._save_spare(trainer, _INTERRUPTED, weights_only=False)
+        try:
+            return self._save_spare(trainer, _INTERRUPTED, weights_only=False)
+        except NotSaved as error:
+            self._failed(error)
+            return None
 
     def _is_unsaved(self, trainer: Trainer) -> bool:
         return trainer.global_step > max(self._top_k_step, self._last_step)
@@ -424,7 +461,11 @@ class ModelCheckpoint(Callback):
                 f"{type(self).__name__}(save_on_exception=True): not saved, for one process cannot save without the others",
             )
             return
-        path = self._save_spare(trainer, _EXCEPTION, self.save_weights_only)
+        try:
+            path = self._save_spare(trainer, _EXCEPTION, self.save_weights_only)
+        except NotSaved as error:
+            self._failed(error)
+            return
         say(trainer, f"the state after step {trainer.global_step} was saved as {path}")
 
     def _save_spare(self, trainer: Trainer, prefix: str, weights_only: bool) -> str:
@@ -440,9 +481,38 @@ class ModelCheckpoint(Callback):
     # ---- saving ----
 
     def _save(self, trainer: Trainer) -> None:
+        before = self.last_model_path
+        try:
+            self._save_due(trainer)
+        except NotSaved as error:
+            self.last_model_path = before
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        """Notes a save that failed and that the run is not to end for."""
+        self.failed_saves.append(str(error))
+        warn("LYC03", f"{error}; training goes on, and the next checkpoint is tried when it is due")
+
+    def _failed_in_background(self, error: BaseException) -> bool:
+        """Called for a save that failed after it seemed done; whether the run is to go on all the same."""
+        listed = self._shelf.manifest if self._shelf is not None else None
+        if not isinstance(error, OSError) or listed is None or not self._alone:
+            return False
+        # The list has what is there; what was kept, replaced or called the newest since was not.
+        self._kept.scores.clear()
+        self.last_model_path = self._newest = ""
+        self._listed = self._shelved.entries(self.state_key, self._shelved.run)
+        if self._listed:
+            self._take_over_listed(self._shelved.run)
+        self._update_best()
+        self._top_k_step = self._last_step = -1
+        self._failed(error)
+        return True
+
+    def _save_due(self, trainer: Trainer) -> None:
         """Saves what is due; deletes only when everything new is safe."""
         unneeded: list[str] = []
-        last = ""
+        last = previous = ""
         if self.save_last:
             previous = self._relative(self.last_model_path)
             last = self._name(trainer, self.CHECKPOINT_NAME_LAST, ours=(previous,))
@@ -456,7 +526,13 @@ class ModelCheckpoint(Callback):
         elif not self.save_top_k:
             self._due = False
         if last and (saved or self._last_step != trainer.global_step):
-            self._save_last(trainer, last, saved)
+            try:
+                self._save_last(trainer, last, saved)
+            except NotSaved:
+                if saved:
+                    self._newest = saved
+                    self._shelved.commit([name for name in unneeded if name != previous], self._elsewhere())
+                raise
             self._newest = last
         elif saved:
             self._newest = saved
@@ -506,7 +582,7 @@ class ModelCheckpoint(Callback):
         self._last_step = trainer.global_step
 
     def _put(self, name: str, kind: str, weights_only: bool, score: float | None = None) -> None:
-        self._shelved.save(self._entry(name, kind, score), weights_only)
+        self._shelved.save(self._entry(name, kind, score), weights_only, goes_on=self.on_save_error == "warn")
 
     def _entry(self, name: str, kind: str, score: float | None = None) -> Entry:
         return Entry(name, kind=kind, score=score, monitor=self.monitor, mode=self.mode, owner=self.state_key)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from leyden.messages import shown
+from leyden.intervals import seconds
 
 from leyden_callbacks.arguments import check_int
 from leyden_callbacks.monitor import ends_with_validation
 
 if TYPE_CHECKING:
     from leyden import Trainer
+
+
+Duration: TypeAlias = str | timedelta | Mapping[str, float]
 
 
 class Schedule:
@@ -23,22 +27,20 @@ class Schedule:
         owner: str,
         every_n_train_steps: int | None,
         every_n_epochs: int | None,
-        train_time_interval: timedelta | None,
+        train_time_interval: Duration | None,
         at_epoch_end: bool | None,
     ) -> None:
         for argument, value in (("every_n_train_steps", every_n_train_steps), ("every_n_epochs", every_n_epochs)):
             if value is not None:
                 check_int(owner, argument, value, 0)
-        interval = train_time_interval
-        if interval is not None and not isinstance(interval, timedelta):
-            raise TypeError(
-                f"{owner}(train_time_interval={interval!r}): expected a datetime.timedelta such as timedelta(minutes=30), "
-                f"got {shown(interval)}"
-            )
+        interval = None
+        if train_time_interval is not None:
+            label = f"{owner}(train_time_interval={train_time_interval!r})"
+            interval = timedelta(seconds=seconds(train_time_interval, label))
         given = {
             f"every_n_train_steps={every_n_train_steps}": every_n_train_steps,
             f"every_n_epochs={every_n_epochs}": every_n_epochs,
-            f"train_time_interval={interval!r}": interval,
+            f"train_time_interval={train_time_interval!r}": interval,
         }
         chosen = [text for text, value in given.items() if value]
         if len(chosen) > 1:
@@ -52,6 +54,17 @@ class Schedule:
         self.at_epoch_end = at_epoch_end
         self._last_time = 0.0
         self._last_step = 0
+
+    def __str__(self) -> str:
+        if self.every_n_train_steps:
+            return (
+                "every optimizer step" if self.every_n_train_steps == 1 else f"every {self.every_n_train_steps:,} optimizer steps"
+            )
+        if self.interval is not None:
+            return f"every {self.interval}"
+        if not self.every_n_epochs:
+            return "never"
+        return "every epoch" if self.every_n_epochs == 1 else f"every {self.every_n_epochs:,} epochs"
 
     def start(self, trainer: Trainer) -> None:
         """Training starts or goes on."""

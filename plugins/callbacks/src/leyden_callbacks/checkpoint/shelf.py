@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from leyden import Trainer
 
 
+class NotSaved(OSError):
+    """A checkpoint could not be written, which every rank knows, and what was there before still is."""
+
+
 class Shelf:
     """Callbacks of one Trainer that save to one folder share one. On ranks other than 0, and for URLs, nothing is listed."""
 
@@ -100,19 +104,37 @@ class Shelf:
 
     # ---- saving ----
 
-    def save(self, entry: Entry, weights_only: bool) -> None:
-        """Saves the state as it is; :meth:`commit` lists it."""
+    def save(self, entry: Entry, weights_only: bool, *, goes_on: bool = False) -> None:
+        """Saves the state as it is; :meth:`commit` lists it.
+
+        Args:
+            entry: what it will be in the list.
+            weights_only: whether to leave out what only training needs.
+            goes_on: whether the run goes on where rank 0 cannot write it.
+
+        Raises:
+            NotSaved: on every rank, with ``goes_on``, it could not be written.
+            OSError: it could not be written.
+        """
         entry.run, entry.weights_only = self.run, weights_only
         entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
         entry.order, entry.time = self._next_order(), time.time()
         self.trainer.checkpoint_io.after_save(lambda: self._announce(entry))
+        failure = ""
         try:
             self.trainer.save_checkpoint(self.folder.of(entry.name), weights_only)
-        except BaseException:
+        except BaseException as error:
             with self.guard, contextlib.suppress(OSError):
                 if self.manifest is not None:
                     self.manifest.forget(entry.name)
-            raise
+            if not (goes_on and isinstance(error, OSError) and self.trainer.is_global_zero):
+                raise
+            failure = error.strerror or str(error)
+            self.trainer.strategy.barrier()  # where the others wait until it is written
+        if goes_on:
+            failure = self.trainer.strategy.broadcast(failure)
+            if failure:
+                raise NotSaved(failure)
         self._saved.append(entry)
 
     def _next_order(self) -> int:
