@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 import torch
-from leyden import LeydenWarning
+from leyden import CheckpointIO, LeydenWarning
 from leyden.checkpoint.manifest import Manifest
 from leyden.testing import TinyModule
 from leyden_callbacks import LambdaCallback, ModelCheckpoint, OnExceptionCheckpoint
@@ -95,6 +95,19 @@ def test_only_what_the_file_system_refuses_is_passed_over(fit):
 def test_on_save_error_is_one_of_two():
     with pytest.raises(ValueError, match="on_save_error='ignore'"):
         ModelCheckpoint(on_save_error="ignore")
+
+
+def test_what_a_run_was_about_to_delete_when_it_died_is_deleted_by_the_next(fit, saved, tmp_path, monkeypatch):
+    with monkeypatch.context() as dying:
+        dying.setattr(CheckpointIO, "remove", lambda self, path: None)
+        fit(ModelCheckpoint(tmp_path / "run"))
+    assert saved(tmp_path / "run") == ["epoch=0-step=4.ckpt", "epoch=1-step=8.ckpt"]
+    found = []
+    fit(
+        LambdaCallback(on_train_start=lambda trainer, module: found.extend(saved(tmp_path / "run"))),
+        ModelCheckpoint(tmp_path / "run"),
+    )
+    assert found == ["epoch=1-step=8.ckpt"]
 
 
 # ---- half of a step ----

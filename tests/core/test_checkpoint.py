@@ -478,7 +478,30 @@ def test_a_missing_file_is_named():
 
 def test_a_file_of_weights_alone_is_no_checkpoint():
     torch.save(Adam().state_dict(), "weights.pt")
-    assert refused("weights.pt") == "'weights.pt' is not a checkpoint: it holds no 'state_dict'"
+    assert refused("weights.pt") == (
+        "'weights.pt' is not a checkpoint: it holds no 'state_dict'; it is a state_dict alone, which leyden.load_weights() loads"
+    )
+
+
+def test_each_of_two_schedulers_of_one_class_gets_its_own_state():
+    class Two(TinyModule):
+        def configure_optimizers(self):
+            optimizers = [torch.optim.SGD([parameter], lr=0.1) for parameter in self.layer.parameters()]
+            return optimizers, [
+                torch.optim.lr_scheduler.StepLR(optimizers[0], 1, gamma=0.5),
+                torch.optim.lr_scheduler.StepLR(optimizers[1], 2, gamma=0.9),
+            ]
+
+    def rates(trainer):
+        return [(config.scheduler.step_size, *config.scheduler.get_last_lr()) for config in trainer.lr_scheduler_configs]
+
+    saved = Trainer(max_epochs=1)
+    saved.fit(Two())
+    saved.save_checkpoint("two.ckpt")
+    resumed, whole = Trainer(max_epochs=3), Trainer(max_epochs=3)
+    resumed.fit(Two(), ckpt_path="two.ckpt")
+    whole.fit(Two())
+    assert rates(resumed) == rates(whole) == [(1, 0.0125), (2, pytest.approx(0.09))]
 
 
 @pytest.mark.parametrize("method", ["fit", "test"])
