@@ -110,6 +110,19 @@ def test_what_a_run_was_about_to_delete_when_it_died_is_deleted_by_the_next(fit,
     assert found == ["epoch=1-step=8.ckpt"]
 
 
+def test_the_list_has_the_new_checkpoint_before_the_old_one_is_deleted(fit, tmp_path, monkeypatch):
+    seen, own = [], CheckpointIO.remove
+
+    def remove(self, path):
+        entries = Manifest.read(tmp_path / "run").entries
+        seen.append([(entry.name, entry.kind) for entry in entries])
+        own(self, path)
+
+    monkeypatch.setattr(CheckpointIO, "remove", remove)
+    fit(ModelCheckpoint(tmp_path / "run"))
+    assert seen == [[("epoch=0-step=4.ckpt", "obsolete"), ("epoch=1-step=8.ckpt", "top_k")]]
+
+
 # ---- half of a step ----
 
 
