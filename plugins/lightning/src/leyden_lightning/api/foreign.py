@@ -77,7 +77,7 @@ class ForeignLogger(leyden.Logger):
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
-        self.name = str(logger.name)
+        vars(self)["name"] = str(logger.name)
         self.trainer: Any = None
 
     def connect(self, trainer: leyden.Trainer) -> None:

@@ -281,12 +281,14 @@ class Trainer(leyden.Trainer):
     # ---- what users read ----
 
     @property
-    def precision(self) -> Any:
+    def precision(self) -> Any:  # type: ignore[override]  # the str of 2.6
         """The name of the run's precision, a str such as ``"16-mixed"``; the precision's own methods are called through it."""
         return named(precision_name(self), self.precision_plugin)
 
     @precision.setter
-    def precision(self, precision: Any) -> None:  # what leyden's Trainer sets is the precision itself
+    def precision(  # pyright: ignore[reportIncompatibleVariableOverride]  # what leyden's Trainer sets is the precision itself
+        self, precision: Any
+    ) -> None:
         vars(self)["precision"] = unnamed(precision)
 
     @property
