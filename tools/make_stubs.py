@@ -66,7 +66,9 @@ def _where(name: str, value: Any, target: str) -> tuple[str | None, str]:
 
 
 def main() -> None:
-    """Writes them."""
+    """Writes them, and removes what the table no longer has."""
+    for file in set(ROOT.rglob("*.pyi")) - set(stubs()):
+        file.unlink()
     for file, text in stubs().items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

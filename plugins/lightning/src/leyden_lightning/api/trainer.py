@@ -281,7 +281,7 @@ class Trainer(leyden.Trainer):
     # ---- what users read ----
 
     @property
-    def precision(self) -> Any:  # type: ignore[override]  # the str of 2.6
+    def precision(self) -> Any:
         """The name of the run's precision, a str such as ``"16-mixed"``; the precision's own methods are called through it."""
         return named(precision_name(self), self.precision_plugin)
 

@@ -11,7 +11,6 @@ from leyden_callbacks.lambda_callback import LambdaCallback as LambdaCallback
 from leyden_callbacks.learning_rate_finder import LearningRateFinder as LearningRateFinder
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor as LearningRateMonitor
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor as _LearningRateMonitor
-from leyden_callbacks.model_summary import ModelSummary as ModelSummary
 from leyden_callbacks.on_exception_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
 from leyden_callbacks.progress.base import ProgressBar as ProgressBar
 from leyden_callbacks.progress.base import ProgressBar as _ProgressBar
@@ -24,6 +23,7 @@ from leyden_lightning.api.callbacks import EMAWeightAveraging as EMAWeightAverag
 from leyden_lightning.api.callbacks import EarlyStopping as EarlyStopping
 from leyden_lightning.api.callbacks import ModelCheckpoint as ModelCheckpoint
 from leyden_lightning.api.callbacks import ModelPruning as ModelPruning
+from leyden_lightning.api.callbacks import ModelSummary as ModelSummary
 from leyden_lightning.api.callbacks import RichModelSummary as RichModelSummary
 from leyden_lightning.api.callbacks import RichProgressBar as RichProgressBar
 from leyden_lightning.api.callbacks import StochasticWeightAveraging as StochasticWeightAveraging

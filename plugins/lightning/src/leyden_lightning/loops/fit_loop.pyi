@@ -3,3 +3,4 @@
 from typing import Any
 
 FitLoop: Any
+_FitLoop: Any

@@ -3,3 +3,4 @@
 from typing import Any
 
 Loop: Any
+_Loop: Any

@@ -1,6 +1,7 @@
 """Lightning's ``utilities.parsing``, for type checkers; written by tools/make_stubs.py."""
 
 from leyden import AttributeDict as AttributeDict
+from leyden_lightning.api.inside import get_init_args as get_init_args
 from leyden_lightning.api.tools import clean_namespace as clean_namespace
 from leyden_lightning.api.tools import flatten_dict as flatten_dict
 from leyden_lightning.api.tools import is_picklable as is_picklable

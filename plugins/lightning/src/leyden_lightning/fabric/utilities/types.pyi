@@ -20,6 +20,7 @@ from leyden_lightning.api.types import TRAIN_DATALOADERS as TRAIN_DATALOADERS
 from leyden_lightning.api.types import _DEVICE as _DEVICE
 from leyden_lightning.api.types import _EVALUATE_OUTPUT as _EVALUATE_OUTPUT
 from leyden_lightning.api.types import _LRScheduler as _LRScheduler
+from leyden_lightning.api.types import _MAP_LOCATION_TYPE as _MAP_LOCATION_TYPE
 from leyden_lightning.api.types import _METRIC as _METRIC
 from leyden_lightning.api.types import _METRIC_COLLECTION as _METRIC_COLLECTION
 from leyden_lightning.api.types import _PATH as _PATH
