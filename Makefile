@@ -18,7 +18,7 @@ PEERS := 2.6.6 1.9.5
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test test-peers test-clients lint format bench catalog messages clean help
+.PHONY: train test test-peers test-clients lint format bench catalog messages stubs clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -65,6 +65,9 @@ catalog:
 
 messages:
 	$(PYTHON) tools/make_messages.py
+
+stubs: $(VENV)/installed
+	$(VENV)/bin/python tools/make_stubs.py
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) .venv-clients

@@ -174,3 +174,64 @@ def test_torchmetrics_objects_are_logged_under_the_port():
     trainer.fit(Module())
     assert trainer.callback_metrics["mean"] > 0
     assert isinstance(trainer, leyden.Trainer)
+
+
+STARTER = """
+import multiprocessing
+import pickle
+import sys
+import helper_package
+from pytorch_lightning import LightningModule
+
+
+class Own:
+    pass
+
+
+def ask(answers):
+    import leyden
+    import lightning.pytorch
+
+    answers.put((lightning.pytorch.LightningModule is helper_package.Base is leyden.Module, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    assert type(pickle.loads(pickle.dumps(Own()))) is Own
+    for method in ("spawn", "fork", "forkserver"):
+        context = multiprocessing.get_context(method)
+        answers = context.Queue()
+        process = context.Process(target=ask, args=(answers,))
+        process.start()
+        print(method, answers.get(timeout=120))
+        process.join()
+    if "--exit" in sys.argv:
+        sys.exit(7)
+    raise KeyError("of the script")
+"""
+
+
+@pytest.fixture
+def starter(script: Path) -> Path:
+    path = script.with_name("starter.py")
+    path.write_text(textwrap.dedent(STARTER))
+    return path
+
+
+def test_processes_that_a_script_starts_see_the_port_and_its_arguments(starter):
+    words = [sys.executable, "-m", "leyden_lightning", str(starter), "-m", "x", "--exit"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    expected = [f"{method} (True, ['-m', 'x', '--exit'])" for method in ("spawn", "fork", "forkserver")]
+    assert done.stdout.splitlines() == expected, done.stderr
+    assert done.returncode == 7
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_scripts_traceback_names_its_lines(script, capsys):
+    failing = script.with_name("failing.py")
+    failing.write_text("import lightning\n\n\ndef inner():\n    raise KeyError('of the script')\n\n\ninner()\n")
+    with pytest.raises(KeyError, match="of the script") as caught:
+        main(["run", str(failing)])
+    assert [(Path(entry.path).name, entry.lineno + 1) for entry in caught.traceback[-2:]] == [
+        ("failing.py", 8),
+        ("failing.py", 5),
+    ]

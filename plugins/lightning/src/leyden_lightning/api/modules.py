@@ -44,9 +44,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def register(package: str) -> None:
-    """Has the submodules found, after those that are files."""
+    """Has the submodules found, before the folders of their stub files, which Python would take for packages without code."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        sys.meta_path.insert(0, _Finder())
 
 
 def lookup(path: str, name: str) -> Any:

@@ -15,6 +15,7 @@ from leyden.messages import did_you_mean
 
 from leyden_lightning.api import argparsing
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
+from leyden_lightning.api.foreign import refuse_foreign, taken
 from leyden_lightning.api.inside import CheckpointConnector, FitLoopView, _AcceleratorConnector
 from leyden_lightning.api.loggers import default_logger
 from leyden_lightning.legacy import arguments as older
@@ -95,6 +96,7 @@ class Trainer(leyden.Trainer):
         with self._generation(), lightnings_errors():
             translation = older.Translation(given)
             given = translation.run()
+            given = taken(given)
             given.setdefault("on_interrupt", "return")
             if given.get("logger", None) in (None, True) and not given.get("fast_dev_run") and not given.get("barebones"):
                 given["logger"] = default_logger() or given.get("logger")
@@ -137,8 +139,10 @@ class Trainer(leyden.Trainer):
             strict.reset(token)
 
     @contextmanager
-    def _run(self) -> Iterator[None]:
+    def _run(self, model: Any, datamodule: Any) -> Iterator[None]:
         with self._generation(), lightnings_errors():
+            refuse_foreign(model, "model")
+            refuse_foreign(datamodule, "datamodule")
             yield
 
     # ---- what to run ----
@@ -154,7 +158,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> leyden.History:
         """As :meth:`leyden.Trainer.fit`; takes ``train_dataloader`` too, and continues ``resume_from_checkpoint``."""
-        with self._run():
+        with self._run(model, datamodule):
             train_dataloaders = _one_of("fit", "train_dataloaders", train_dataloaders, of_old, "train_dataloader")
             _refuse_others("fit", of_old)
             if ckpt_path is None:
@@ -176,7 +180,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> list[dict[str, float]]:
         """As :meth:`leyden.Trainer.validate`; takes ``val_dataloaders`` too."""
-        with self._run():
+        with self._run(model, datamodule):
             dataloaders = _one_of("validate", "dataloaders", dataloaders, of_old, "val_dataloaders")
             _refuse_others("validate", of_old)
             weights_only = _plain_weights("validate", weights_only)
@@ -193,7 +197,7 @@ class Trainer(leyden.Trainer):
         **of_old: Any,
     ) -> list[dict[str, float]]:
         """As :meth:`leyden.Trainer.test`; takes ``test_dataloaders`` too."""
-        with self._run():
+        with self._run(model, datamodule):
             dataloaders = _one_of("test", "dataloaders", dataloaders, of_old, "test_dataloaders")
             _refuse_others("test", of_old)
             weights_only = _plain_weights("test", weights_only)
@@ -210,7 +214,7 @@ class Trainer(leyden.Trainer):
         max_bytes: float = 8 * 2**30,
     ) -> list[Any] | None:
         """As :meth:`leyden.Trainer.predict`."""
-        with self._run():
+        with self._run(model, datamodule):
             weights_only = _plain_weights("predict", weights_only)
             return super().predict(model, dataloaders, datamodule, return_predictions, ckpt_path, weights_only, max_bytes)
 
@@ -270,7 +274,9 @@ class Trainer(leyden.Trainer):
         return named(precision_name(self), self.precision_plugin)
 
     @precision.setter
-    def precision(self, precision: Any) -> None:  # what leyden's Trainer sets is the precision itself
+    def precision(  # pyright: ignore[reportIncompatibleVariableOverride]  # what leyden's Trainer sets is the precision itself
+        self, precision: Any
+    ) -> None:
         vars(self)["precision"] = unnamed(precision)
 
     @property

@@ -57,7 +57,7 @@ class _Through:
 
 
 @cache
-def _class_for(kind: type) -> type[NamedPrecision]:
+def _class_for(kind: Any) -> type[NamedPrecision]:
     names = {name for name in dir(kind) if not name.startswith("__") and not hasattr(str, name)}
     through: dict[str, Any] = {name: _Through(name, kind) for name in names}
     made = type(kind.__name__, (NamedPrecision,), {**through, "__module__": kind.__module__})

@@ -17,7 +17,7 @@ class RunCommand:
         """Takes the script and its arguments."""
         parser.add_argument("-m", dest="module", action="store_true", help="run a module, as `python -m` does")
         parser.add_argument("script", help="a script, or with -m a module")
-        parser.add_argument("arguments", nargs=REMAINDER, help="its arguments")
+        parser.add_argument("arguments", nargs=REMAINDER, default=[], help="its arguments")
 
     def run(self, args: Namespace) -> int:
         """Runs it; its exit code is the command's."""

@@ -1,0 +1,4 @@
+"""Lightning's ``accelerators.cuda``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_accelerators.cuda import CUDAAccelerator as CUDAAccelerator
+from leyden_lightning.api.tools import num_cuda_devices as num_cuda_devices

@@ -1,0 +1,3 @@
+"""Lightning's ``callbacks.device_stats_monitor``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_callbacks.device_stats import DeviceStatsMonitor as DeviceStatsMonitor

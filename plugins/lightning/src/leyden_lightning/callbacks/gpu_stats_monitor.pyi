@@ -1,0 +1,5 @@
+"""Lightning's ``callbacks.gpu_stats_monitor``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_callbacks.device_stats import DeviceStatsMonitor as _DeviceStatsMonitor
+
+GPUStatsMonitor = _DeviceStatsMonitor

@@ -1,0 +1,3 @@
+"""Lightning's ``callbacks.swa``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_lightning.api.callbacks import StochasticWeightAveraging as StochasticWeightAveraging

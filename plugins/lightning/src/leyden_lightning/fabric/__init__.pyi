@@ -1,0 +1,6 @@
+"""Lightning's ``fabric``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_lightning.api.seeding import seed_everything as seed_everything
+from typing import Any
+
+Fabric: Any

@@ -1,0 +1,1 @@
+"""Lightning's ``fabric.utilities.logger``, for type checkers; written by tools/make_stubs.py."""

@@ -1,0 +1,5 @@
+"""Lightning's ``lite.lite``, for type checkers; written by tools/make_stubs.py."""
+
+from typing import Any
+
+LightningLite: Any

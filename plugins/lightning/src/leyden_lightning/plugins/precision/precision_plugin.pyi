@@ -1,0 +1,5 @@
+"""Lightning's ``plugins.precision.precision_plugin``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden import Precision as _Precision
+
+PrecisionPlugin = _Precision

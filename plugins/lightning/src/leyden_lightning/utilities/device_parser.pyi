@@ -1,0 +1,3 @@
+"""Lightning's ``utilities.device_parser``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_lightning.api.tools import num_cuda_devices as num_cuda_devices

@@ -1,0 +1,7 @@
+"""Lightning's ``utilities.warnings``, for type checkers; written by tools/make_stubs.py."""
+
+from leyden_lightning.api.rank_zero import LightningDeprecationWarning as LightningDeprecationWarning
+from leyden_lightning.api.rank_zero import PossibleUserWarning as PossibleUserWarning
+from leyden_lightning.api.rank_zero import WarningCache as WarningCache
+from leyden_lightning.api.rank_zero import rank_zero_deprecation as rank_zero_deprecation
+from leyden_lightning.api.rank_zero import rank_zero_warn as rank_zero_warn
