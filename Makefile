@@ -18,13 +18,14 @@ PEERS := 2.6.6 1.9.5
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test test-peers lint format bench catalog messages clean help
+.PHONY: train test test-peers soak lint format bench catalog messages clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make train   train examples/digits.py; options in ARGS="--max-epochs 3"'
 	@echo 'make test    run the test suite; options for pytest in ARGS="-k bus"'
 	@echo 'make test-peers  run the programs of tests/lightning on the Lightnings they were recorded with'
+	@echo 'make soak    start and end 200 runs of two ranks by signals and kills; options in ARGS="--cycles 20 --seed 1"'
 	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
 	@echo 'make format  let ruff put the sources into shape'
 	@echo 'make bench   compare the cost of a step with that of other libraries'
@@ -42,6 +43,9 @@ test: $(VENV)/installed-dev
 
 test-peers: $(PEERS:%=.venv-lightning-%/peer)
 	$(foreach peer,$(PEERS),.venv-lightning-$(peer)/bin/python tests/lightning/programs.py --check tests/lightning/recorded/programs-$(peer).json &&) true
+
+soak: $(VENV)/installed-dev
+	$(VENV)/bin/python tests/distributed/soak.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
