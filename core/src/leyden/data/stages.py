@@ -125,8 +125,8 @@ def _deal_out(trainer: Trainer, short: str, loader: Loader) -> None:
         notify(
             "LY036",
             f"{loader.where}: each of the {strategy.world_size} processes reads every batch of a "
-            f"{type(loader.iterable).__name__}; pass a torch DataLoader over a data set, whose samples are dealt out among them, or give each process batches of "
-            f"its own and pass use_distributed_sampler=False",
+            f"{type(loader.iterable).__name__}; pass a torch DataLoader over a data set, whose samples are dealt out among them, "
+            f"or give each process batches of its own and pass use_distributed_sampler=False",
         )
 
 
