@@ -225,6 +225,9 @@ def _run_rank(
         if local_rank == 0:
             (place / "outcome.part").write_bytes(dump_outcome(args[0], result))
             (place / "outcome.part").replace(place / "outcome")
+    except KeyboardInterrupt as left:  # a second one, while this rank was about to leave
+        rank.left(left, together=False)
+        code = 128 + signal.SIGINT
     except BaseException as error:
         rank.failed(error)
         _write_exception(place, local_rank, error)
