@@ -130,7 +130,10 @@ class Run:
     @staticmethod
     def _main(directory: Path, attempt: int) -> None:
         os.setsid()
-        job(directory, attempt)
+        try:
+            job(directory, attempt)
+        except KeyboardInterrupt:  # it came before the run
+            os._exit(128 + signal.SIGINT)
 
     def send(self, number: int, whom: str) -> bool:
         """Returns whether anybody was there to get it."""
