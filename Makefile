@@ -18,7 +18,7 @@ PEERS := 2.6.6 1.9.5
 PIP_OPTIONS := -q --disable-pip-version-check -c constraints.txt
 EDITABLE := $(addprefix -e ,$(DISTRIBUTIONS))
 
-.PHONY: train test test-peers test-clients lint format bench catalog messages stubs clean help
+.PHONY: train test test-peers test-clients soak lint format bench catalog messages stubs clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -26,8 +26,10 @@ help:
 	@echo 'make test    run the test suite; options for pytest in ARGS="-k bus"'
 	@echo 'make test-peers  run the programs of tests/lightning on the Lightnings they were recorded with'
 	@echo 'make test-clients  run packages that are written for Lightning under the port, and under Lightning'
+	@echo 'make soak    start and end 200 runs of two ranks by signals and kills; options in ARGS="--cycles 20 --seed 1"'
 	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
 	@echo 'make format  let ruff put the sources into shape'
+	@echo 'make stubs   write what type checkers see of the port'
 	@echo 'make bench   compare the cost of a step with that of other libraries'
 	@echo 'make clean   remove the virtual environments'
 
@@ -46,6 +48,9 @@ test-clients: .venv-clients/clients
 
 test-peers: $(PEERS:%=.venv-lightning-%/peer)
 	$(foreach peer,$(PEERS),.venv-lightning-$(peer)/bin/python tests/lightning/programs.py --check tests/lightning/recorded/programs-$(peer).json &&) true
+
+soak: $(VENV)/installed-dev
+	$(VENV)/bin/python tests/distributed/soak.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -6,7 +6,7 @@ import leyden as ly
 import pytest
 import torch
 from leyden.data.dealing import Deal
-from leyden.testing import run_ranks
+from leyden.testing import TinyModule, run_ranks
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, WeightedRandomSampler
 
 
@@ -229,3 +229,20 @@ def test_a_deal_takes_as_many_as_it_says(training, remainder):
                 assert sorted(item for items in taken for item in items) == list(range(count))
             elif remainder == "wrap" and count:
                 assert {item for items in taken for item in items} == set(range(count))
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_a_list_of_which_each_rank_reads_everything_is_said_once(ranked, capfd, dealt):
+    def fit(environment):
+        batch = (torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64))
+        trainer = ranked(environment, use_distributed_sampler=dealt, max_epochs=2)
+        trainer.fit(TinyModule(), [batch], [batch])
+
+    run_ranks(fit)
+    said = [line for line in capfd.readouterr().err.splitlines() if "LY036" in line]
+    assert said == dealt * [
+        f"leyden: {where}: each of the 2 processes reads every batch of a list; pass a torch DataLoader over a data set, whose "
+        f"samples are dealt out among them, or give each process batches of its own and pass use_distributed_sampler=False "
+        f"[LY036]"
+        for where in ("val_dataloaders", "train_dataloaders")
+    ]

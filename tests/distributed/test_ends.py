@@ -14,7 +14,9 @@ from pathlib import Path
 import leyden as ly
 import pytest
 from leyden.testing import TinyModule
+from leyden_strategies.launchers.board import file_of
 from leyden_strategies.launchers.processes import RankError
+from leyden_strategies.launchers.rank import Rank
 from leyden_strategies.launchers.watch import descendants
 
 from tests.distributed.conftest import QUIET
@@ -37,6 +39,8 @@ class Breaks(TinyModule):
             raise KeyError("broken by intention")
         if self.how == "exit":
             os._exit(3)
+        if self.how == "leave":
+            sys.exit(0)
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "memory":
@@ -74,27 +78,48 @@ WHERE = {
 HOW = {
     "exit": "left with exit code 3, without an exception,",
     "kill": "was killed by SIGKILL (out of memory?)",
+    "leave": "left the others by SystemExit(0)",
     "stall": f"did not move for {STALL:g} s",
 }
 CASES = [
     *((how, place) for how in ("raise", "kill") for place in WHERE),
     ("exit", "training"),
     ("memory", "validation"),
+    ("leave", "setup"),
+    ("leave", "training"),
     ("stall", "training"),
     ("stall", "validation"),
 ]
 
 
+@pytest.fixture
+def marked(tmp_path):
+    """Has every process that is started from here on hold a file, by which it is told from those of other tests."""
+    descriptor = os.open(tmp_path / "held", os.O_CREAT | os.O_RDWR)
+    yield
+    os.close(descriptor)
+
+
+def is_rank_of(pid, directory):
+    """Whether a process holds the file of this test: a fork has it from its parent."""
+    try:
+        files = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False  # it has just ended
+    return str(directory / "held") in files
+
+
+@pytest.mark.usefixtures("marked")
 @pytest.mark.parametrize(("how", "place"), CASES)
 def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
     options = {**QUIET, "enable_checkpointing": None, "default_root_dir": tmp_path, "max_epochs": 1, "limit_train_batches": 2}
     timeout = STALL if how == "stall" else 60.0
     trainer = ly.Trainer(strategy={"ddp_fork": {"timeout": timeout}}, devices=2, **options)
-    running = descendants(os.getpid())  # of other tests
     expected = {"raise": KeyError, "memory": MemoryError}.get(how, RankError)
+    module = Breaks(how, place)
     with pytest.raises(expected) as raised:
-        trainer.fit(Breaks(how, place))
-    assert set(descendants(os.getpid())) <= set(running)  # one of theirs may have ended meanwhile
+        trainer.fit(module)
+    assert not [pid for pid in descendants(os.getpid()) if is_rank_of(pid, tmp_path)]
     if expected is RankError:
         assert re.fullmatch(
             rf"rank 1 \(pid \d+\) {re.escape(HOW[how])} {re.escape(WHERE[place])}(; its stack is:\n.*\bin reach\b.*)?",
@@ -107,6 +132,42 @@ def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
         assert cause.rstrip().endswith("by intention'" if how == "raise" else "by intention")
 
 
+@pytest.mark.usefixtures("marked")
+def test_a_rank_is_told_by_the_file_it_holds(tmp_path):
+    """What the test above looks for is found where it is."""
+    other = os.fork()
+    if not other:
+        signal.pause()
+    try:
+        assert [pid for pid in descendants(os.getpid()) if is_rank_of(pid, tmp_path)] == [other]
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
+
+
+def test_the_newest_whole_checkpoint_is_named(tmp_path):
+    class Killed(TinyModule):
+        def training_step(self, batch, batch_idx):
+            if self.global_step == 2 and self.global_rank == 1:
+                deadline = time.monotonic() + 30
+                while not file_of(Rank.current.directory, 0, "checkpoint").exists() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().training_step(batch, batch_idx)
+
+    checkpoint = {"checkpoint": {"dirpath": tmp_path / "saved", "every_n_train_steps": 2}}
+    trainer = ly.Trainer(
+        **{**QUIET, "enable_checkpointing": None}, strategy="ddp_fork", devices=2, max_epochs=2, callbacks=[checkpoint]
+    )
+    with pytest.raises(RankError) as raised:
+        trainer.fit(Killed())
+    assert re.fullmatch(
+        r"rank 1 \(pid \d+\) was killed by SIGKILL \(out of memory\?\) at step 2, in training batch 0 of epoch 1",
+        str(raised.value),
+    )
+    assert raised.value.__notes__ == [f"the newest checkpoint is {tmp_path / 'saved' / 'epoch=0-step=2.ckpt'}"]
+
+
 SCRIPT = """
 import sys
 import torch._dynamo  # what DDP imports takes long on a busy machine, and would be timed
@@ -115,13 +176,14 @@ from tests.distributed.test_ends import Breaks
 
 if __name__ == "__main__":
     strategy = {"ddp": {"timeout": 5.0 if sys.argv[1] == "stall" else 60.0}}
-    trainer = ly.Trainer(
-        accelerator="cpu", strategy=strategy, devices=2, max_epochs=1, limit_train_batches=2, logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )
-    trainer.fit(Breaks(sys.argv[1], "training"))
-    print("after the fit")
+    for job in (1, 2) if sys.argv[1] == "jobs" else (1,):
+        trainer = ly.Trainer(
+            accelerator="cpu", strategy=strategy, devices=2, max_epochs=1, limit_train_batches=2,
+            logger="csv" if sys.argv[1] == "jobs" else False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )
+        trainer.fit(Breaks(sys.argv[1], "training"))
+        print("after the fit")
 """
 ROOT = Path(__file__).parents[2]
 
@@ -195,8 +257,9 @@ def test_a_stall_shows_every_stack_and_last_that_of_the_rank_that_is_waited_for(
     assert " in reach\n" in last
 
 
-def test_a_run_that_ends_well_ends_with_the_scripts_own_exit_code(script):
-    done = run_script(script, "well")
+def test_runs_that_end_well_have_a_folder_each_and_the_scripts_own_exit_code(script):
+    done = run_script(script, "jobs")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.replace("\n", "") == "after the fit" * 2  # two processes, whose line ends may come together
-    assert done.stdout.count("\n") == 2
+    assert done.stdout.replace("\n", "") == "after the fit" * 4  # two processes, whose line ends may come together
+    assert done.stdout.count("\n") == 4
+    assert sorted(path.name for path in script.parent.glob("*/version_*")) == ["version_0", "version_1"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from leyden.testing import TinyModule, run_ranks
+from torch import nn
 
 SIZES = [[4, 4, 1], [2]]
 
@@ -85,6 +86,69 @@ def test_a_rank_without_a_batch_of_one_of_two_loaders(ranked):
     assert [sorted(each) for each in first] == [["sum/a"], ["sum/b"]]
 
 
+class Counts(TinyModule):
+    """Logs torchmetrics objects in each evaluation batch, those of the given names for each loader."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names = names
+        torchmetrics = pytest.importorskip("torchmetrics")
+        self.parts = nn.ModuleDict({"a": torchmetrics.SumMetric(), "b": torchmetrics.MeanMetric()})
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        for name in self.names[dataloader_idx]:
+            self.parts[name].update(batch)
+            self.log(name, self.parts[name], on_step=False, on_epoch=True, add_dataloader_idx=False)
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_a_rank_without_a_batch_has_its_part_in_torchmetrics_objects(ranked, empty):
+    def validate(environment):
+        data = [] if environment.rank == empty else values(0)
+        module = Counts("ba")
+        found = [ranked(environment, use_distributed_sampler=False).validate(module, data, verbose=False) for _ in range(2)]
+        assert found[0] == found[1]  # the object begins anew
+        return found[0][0]
+
+    first, second = run_ranks(validate)
+    everything = torch.cat(values(0))
+    assert first == second == pytest.approx({"a": float(everything.sum()), "b": float(everything.mean())}, abs=1e-6)
+
+
+def test_ranks_that_lack_different_loaders_wait_for_torchmetrics_objects_in_one_order(ranked):
+    def validate(environment):
+        data = {"first": values(0), "second": []} if environment.rank == 0 else {"first": [], "second": values(1)}
+        return ranked(environment, use_distributed_sampler=False).validate(Counts("b", "a"), data, verbose=False)
+
+    first, second = run_ranks(validate)
+    assert first == second
+    assert first[0]["b"] == pytest.approx(float(torch.cat(values(0)).mean()), abs=1e-6)
+    assert first[1]["a"] == pytest.approx(float(torch.cat(values(1)).sum()), abs=1e-6)
+
+
+def test_a_torchmetrics_object_that_keeps_lists_is_refused_on_a_rank_without_a_batch(ranked):
+    class Keeps(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.kept = pytest.importorskip("torchmetrics").CatMetric()
+
+        def validation_step(self, batch, batch_idx):
+            self.kept.update(batch)
+            self.log("kept", self.kept, on_step=False, on_epoch=True)
+
+    def validate(environment):
+        data = [] if environment.rank == 1 else values(0)
+        with pytest.raises((ValueError, RuntimeError)) as raised:  # rank 0 loses the other
+            ranked(environment, use_distributed_sampler=False).validate(Keeps(), data, verbose=False)
+        return str(raised.value)
+
+    assert run_ranks(validate)[1] == (
+        "an evaluation batch had no batch on rank 1, and 'kept' is a torchmetrics object, which reduces over processes itself "
+        "and would wait for this one, but keeps lists, of which an empty one has no shape; give every rank a batch, or "
+        "log its value"
+    )
+
+
 def different(ranked, log, **options):
     """The message that each rank gets."""
 
@@ -130,7 +194,7 @@ def test_what_rank_0_alone_logs_by_intention_is_no_difference(ranked):
             self.log("both", float(self.global_rank))
 
     def validate(environment):
-        return ranked(environment).validate(OnRankZero(), values(0), verbose=False)
+        return ranked(environment, use_distributed_sampler=False).validate(OnRankZero(), values(0), verbose=False)
 
     assert run_ranks(validate) == [[{"own": 5.0, "both": 0.5}], [{"both": 0.5}]]
 

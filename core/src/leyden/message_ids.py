@@ -29,4 +29,5 @@ IDS: dict[str, str] = {
     "LY033": "A checkpoint is of another number of processes, so that some of its state is left out.",
     "LY034": "A checkpoint was taken when a batch failed in the middle of its step.",
     "LY035": "A checkpoint is of a run that is at its limit, so that nothing is trained.",
+    "LY036": "A loader of which each process reads everything, for its samples cannot be dealt out.",
 }

@@ -66,6 +66,7 @@ def _start(trainer: Trainer, stage: str, module: Module, datamodule: DataModule 
     trainer.module, trainer.datamodule = module, datamodule
     module.trainer = trainer
     trainer.metrics = _metrics(trainer)
+    trainer.metrics.module = module
     if datamodule is not None:
         datamodule.trainer = trainer
     try:

@@ -43,6 +43,21 @@ class StepModule(nn.Module):
         return getattr(self.module, self.name)(*args, **kwargs)
 
 
+class Votes:
+    """What a :class:`BallotModule` has for each step, as plain attributes: those of a module cost some calls each."""
+
+    def __init__(self, module: Module, step: Callable[..., Any], ballot: nn.Parameter) -> None:
+        self.step = step
+        self.ballot = ballot
+        self.strategy = module.trainer.strategy
+        self.skipped = False
+        """Whether the last batch was skipped here."""
+        self.reads_loss = module.trainer.nan_policy == "skip"
+        """Whether a loss that is not finite is one that is skipped, which is read from the device in each step."""
+        self.is_scaled = is_overridden("unscale", module.trainer.precision, Precision)
+        """Whether the ballot's gradient has the scale of a loss that was scaled."""
+
+
 class BallotModule(StepModule):
     """As :class:`StepModule`, with one more parameter, whose gradient says how much was counted.
 
@@ -56,24 +71,22 @@ class BallotModule(StepModule):
         self.ballot = nn.Parameter(torch.zeros((), dtype=torch.float32, device=first.device))
         self.box = torch.optim.SGD([self.ballot], lr=0.0)
         """Has the precision take the scale out of the ballot as out of the others."""
-        self.skipped = False
-        """Whether the last batch was skipped here."""
-        self.reads_loss = module.trainer.nan_policy == "skip"
-        """Whether a loss that is not finite is one that is skipped, which is read from the device in each step."""
+        self.votes = Votes(module, getattr(module, name), self.ballot)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the step function; where it skips the batch, the loss is 0 and depends on every parameter."""
-        idle = self.module.trainer.strategy.idle
-        output = None if idle else super().forward(*args, **kwargs)
+        votes = self.votes
+        output = None if votes.strategy.idle else votes.step(*args, **kwargs)
         loss = output.get("loss") if isinstance(output, Mapping) else output
-        self.skipped = loss is None and (output is None or "loss" in output)
-        if self.reads_loss and isinstance(loss, Tensor):
-            self.skipped = not bool(torch.isfinite(loss).all())
-        if self.skipped:
+        skipped = loss is None and (output is None or "loss" in output)
+        if votes.reads_loss and isinstance(loss, Tensor):
+            skipped = not bool(torch.isfinite(loss).all())
+        votes.skipped = skipped
+        if skipped:
             nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
             loss = nothing + self.ballot * 0.0
         elif isinstance(loss, Tensor):
-            loss = loss + self.ballot
+            loss = loss + votes.ballot
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
 
@@ -140,6 +153,9 @@ class DDPStrategy(ProcessesStrategy):
         self.comm_hook = comm_hook
         self.comm_state = comm_state
         self._ddp: DistributedDataParallel | None = None
+        self._votes: Votes | None = None
+        self._automatic = True
+        """Whether the module that DDP is around is optimized automatically."""
         self._reduces = True
         """Whether the running batch reduces gradients: not inside of an accumulation window."""
         self._reduced = False
@@ -201,6 +217,8 @@ class DDPStrategy(ProcessesStrategy):
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             **options,
         )
+        self._automatic = module.automatic_optimization
+        self._votes = wrapped.module.votes if ballots else None
         if self.comm_hook is not None:
             wrapped.register_comm_hook(self.comm_state, self.comm_hook)
         return wrapped
@@ -209,10 +227,10 @@ class DDPStrategy(ProcessesStrategy):
         ddp = self._ddp
         assert ddp is not None
         self._reduced = self._reduces
-        if self._counted and isinstance(ddp.module, BallotModule):
+        if self._counted and self._votes is not None:
             self._counted = False
             self._divided.clear()
-            ddp.module.ballot.grad = None  # a window begins
+            self._votes.ballot.grad = None  # a window begins
         try:
             return ddp(*args, **kwargs)
         except RuntimeError as error:
@@ -266,18 +284,18 @@ class DDPStrategy(ProcessesStrategy):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Averages gradients that backward left local: those of a window that an epoch's end cut short."""
         self.withholds_step = False
-        reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic()
+        reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic
         if self.world_size == 1 or self._ddp is None:
             return
         if not self._looked and reduced:
             self._looked = True
-            if not self._ddp.find_unused_parameters and self._automatic():
+            if not self._ddp.find_unused_parameters and self._automatic:
                 self._refuse_unused(self._ddp.module.module, "in the first batch")
-        ballot = self._ddp.module if isinstance(self._ddp.module, BallotModule) else None
+        votes = self._votes
         if not reduced:
-            self._average(optimizer, None if ballot is None else ballot.ballot)
-        if ballot is not None:
-            self._count(ballot, optimizer)
+            self._average(optimizer, None if votes is None else votes.ballot)
+        if votes is not None:
+            self._count(votes, optimizer)
 
     def align(self, batches: Batches, reopen: Callable[[], Batches], count: int | None) -> Batches:
         """By the option ``uneven``; see :meth:`leyden.Strategy.align`. Where all counts are equal, nothing is asked in a step."""
@@ -316,41 +334,38 @@ class DDPStrategy(ProcessesStrategy):
             self._counted = False
         return own
 
-    def _automatic(self) -> bool:
-        assert self._ddp is not None
-        automatic: bool = self._ddp.module.module.automatic_optimization
-        return automatic
-
-    def _count(self, votes: BallotModule, optimizer: Optimizer) -> None:
+    def _count(self, votes: Votes, optimizer: Optimizer) -> None:
         """Divides the gradients by what was counted, which is 1 where every rank had a whole window."""
         self._counted = True
-        trainer = votes.module.trainer
         counted = votes.ballot.grad
         if counted is None:
             return
-        if is_overridden("unscale", trainer.precision, Precision):
-            trainer.precision.step(votes.box)  # takes the scale out; a step of 0 changes nothing
+        assert self._ddp is not None
+        if votes.is_scaled:
+            own: BallotModule = self._ddp.module
+            own.module.trainer.precision.step(own.box)  # takes the scale out; a step of 0 changes nothing
         reads = self.skipped != "skip_rank" or votes.skipped or self.device.type == "cpu"
         if reads:
             number = float(counted)
             if number == 1.0:
                 return
-            whole = trainer.accumulate_grad_batches == 1
+            module: Module = self._ddp.module.module
+            whole = module.trainer.accumulate_grad_batches == 1
             if number == 0.0 or (whole and self.skipped == "skip_all"):
                 self.withholds_step = True
                 return
             if whole and self.skipped == "raise":
                 skipping = round((1 - number) * self.world_size)
                 raise ValueError(
-                    f"{type(votes.module).__name__}.training_step returned None on {skipping} of {self.world_size} ranks "
+                    f"{type(module).__name__}.training_step returned None on {skipping} of {self.world_size} ranks "
                     f"({'this one too' if votes.skipped else 'not this one'}); strategy option skipped='skip_rank' goes on "
                     f"with the others, 'skip_all' skips the step"
                 )
-        own = [
+        parameters = [
             p for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) not in self._divided
         ]
-        self._divided |= {id(parameter) for parameter in own}  # two optimizers may share one
-        gradients = [parameter.grad for parameter in own]
+        self._divided |= {id(parameter) for parameter in parameters}  # two optimizers may share one
+        gradients = [parameter.grad for parameter in parameters]
         torch._foreach_div_(gradients, counted)  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 
     def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
@@ -385,7 +400,7 @@ class DDPStrategy(ProcessesStrategy):
     def teardown(self, module: Module) -> None:
         """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
         alive = None if self._ddp is None else weakref.ref(self._ddp)
-        self._ddp = None
+        self._ddp = self._votes = None
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
         self._counted, self.withholds_step, self._looked, self.idle = True, False, False, False

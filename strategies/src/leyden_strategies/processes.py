@@ -6,6 +6,7 @@ import hashlib
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -74,6 +75,8 @@ class ProcessesStrategy(Strategy):
         """What ended the run on this rank, if that was an error."""
         self._left_alone = False
         """Whether this rank leaves the run at once, while the others may be inside of a collective."""
+        self._stopped_together = False
+        """Whether the ranks have agreed to stop here."""
         self._trainer: Callable[[], Any] = _nobody
         self._port: int | None = None
         self._started = False
@@ -83,6 +86,10 @@ class ProcessesStrategy(Strategy):
         self._agreed_at = 0
         """The step at which ranks agreed last whether to stop."""
         self._agreement: StopAgreement | None = None
+        self._saves = False
+        """Whether the run has saved a checkpoint, or is about to."""
+        self._newest = ""
+        """The newest checkpoint that the watcher knows."""
 
     # ---- which process this is ----
 
@@ -143,13 +150,13 @@ class ProcessesStrategy(Strategy):
 
     def guard(self, function: Callable[..., T], *args: Any) -> T:
         """Runs the function; an exception is told to whoever watches, if the hooks have not done so."""
-        self._rank, self.failed, self._left_alone = Rank.current, None, False
+        self._rank, self.failed, self._left_alone, self._stopped_together = Rank.current, None, False, False
         self._trainer = weakref.ref(args[0])
         if self._rank is not None:
             self._rank.begin()
         try:
             return function(*args)
-        except Exception as error:
+        except BaseException as error:
             self._note_failure(error)
             raise
 
@@ -165,7 +172,9 @@ class ProcessesStrategy(Strategy):
         if self.world_size > 1:
             self._agreement = StopAgreement(store, runs_so_far(), self.rank, self.world_size)
             if self._rank is not None:
-                self._rank.polled.append(self._look_for_stop)
+                self._rank.poll(self._look_for_stop)
+        if self._rank is not None and self.local_rank == 0:
+            self._rank.poll(self._look_for_checkpoint)
 
     @property
     def backend(self) -> str:
@@ -198,8 +207,8 @@ class ProcessesStrategy(Strategy):
     def teardown(self, module: Module) -> None:
         """Closes the process group; after a failure it is left alone, for another rank may be inside of a collective."""
         self._at(_TEARDOWN, module)
-        if self._rank is not None and self._look_for_stop in self._rank.polled:
-            self._rank.polled.remove(self._look_for_stop)
+        if self._rank is not None:
+            self._rank.forget()
         self._agreement = None
         if self.failed is None and not self._left_alone:
             close_group()
@@ -214,6 +223,17 @@ class ProcessesStrategy(Strategy):
         if agreement is not None and trainer is not None and agreement.poll():
             trainer.interrupt_requested = True
 
+    def _look_for_checkpoint(self) -> None:
+        """Called by a thread: tells the watcher of a checkpoint that was saved, once it is there."""
+        trainer = self._trainer()
+        if trainer is None or not self._saves:
+            return
+        path = trainer.known_checkpoint("last")
+        if path is not None and path != self._newest and Path(path).exists():
+            self._newest = path
+            assert self._rank is not None
+            self._rank.saved(path)
+
     def request_stop(self, number: int) -> int:
         """Tells the other ranks; see :meth:`leyden.Strategy.request_stop`."""
         return number if self._agreement is None else self._agreement.request(number)
@@ -227,7 +247,8 @@ class ProcessesStrategy(Strategy):
         trainer = self._trainer()
         if self._agreement is None or trainer is None or trainer.stage != "fit":
             return True
-        return going_on_to > done and self._agreement.reached(done, going_on_to)
+        self._stopped_together = going_on_to > done and self._agreement.reached(done, going_on_to)
+        return self._stopped_together
 
     def _agree_on_should_stop(self, trainer: Trainer) -> None:
         if self.world_size > 1 and trainer.stage == "fit" and not trainer.sanity_checking:
@@ -295,6 +316,7 @@ class ProcessesStrategy(Strategy):
     def on_save_checkpoint(self, module: Module) -> None:
         """Says where this rank is."""
         self._at(_SAVING, module)
+        self._saves = True
 
     @hookimpl(tryfirst=True)
     def on_exception(self, exception: BaseException) -> None:
@@ -308,6 +330,8 @@ class ProcessesStrategy(Strategy):
             self.failed = error
             if self._rank is not None:
                 self._rank.failed(error)
+        elif self._rank is not None:
+            self._rank.left(error, self._stopped_together)
 
     # ---- communication ----
 

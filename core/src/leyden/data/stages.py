@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import DataLoader
+
 from leyden.data.combined import CombinedLoader
 from leyden.data.dealing import Deal
 from leyden.data.loaders import Loader, evaluation_loaders, limited, several, source
 from leyden.data.overfit import first_batches
 from leyden.data.streams import Seeds, stream_of
+from leyden.messages import notify
 from leyden.module import Module
 from leyden.seeding import seeds_everywhere
 
@@ -118,6 +121,13 @@ def _deal_out(trainer: Trainer, short: str, loader: Loader) -> None:
         limit: float = getattr(trainer, argument)
         part = limited(loader.iterable, limit, argument, loader.where, loader.name, dealt[0])
         loader.whole, loader.length, loader.samples = part.whole, part.length, dealt[1]
+    elif not isinstance(loader.iterable, DataLoader | CombinedLoader):
+        notify(
+            "LY036",
+            f"{loader.where}: each of the {strategy.world_size} processes reads every batch of a "
+            f"{type(loader.iterable).__name__}; pass a torch DataLoader over a data set, whose samples are dealt out among them, "
+            f"or give each process batches of its own and pass use_distributed_sampler=False",
+        )
 
 
 def end_workers(trainer: Trainer) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import listed, shown
@@ -173,6 +174,9 @@ class Metrics:
 
         self.seen: set[int] = set()
         """The loaders of the running evaluation of which this process had a batch."""
+
+        self.module: nn.Module | None = None
+        """The module of the run, whose torchmetrics objects other processes may have logged and this one not."""
 
         self._strategy = strategy
         self._tables: dict[tuple[Context, int], dict[str, Entry]] = {}
@@ -432,35 +436,57 @@ class Metrics:
             if entry.local and entry.metric is None:
                 continue  # rank 0's own
             entry.gather()
-            recipe = (index, entry.raw_name, entry.name, entry.options, entry.on_step, entry.on_epoch, entry.metric is not None)
             metric = entry.metric is not None  # it reduces over processes itself; here only its key is compared
             total = 0.0 if metric else entry.total
+            place = self._place(entry.metric) if metric else None
+            recipe = (index, entry.raw_name, entry.name, entry.options, entry.on_step, entry.on_epoch, metric, place)
             parts.append(Part(entry.name, "sum" if metric else entry.reduction, total, entry.weight, recipe))
             indices.append(position)
         seen = self.seen if context is EVAL_BATCH else set() if self._strategy.idle else None
         values, missing = combined(self._strategy, parts, context.name, seen)
-        reduced: list[Any] = self._reduced([entry for _, entry in entries if entry.local])
-        locals_in_order = iter(reduced)
-        found: list[Any] = [next(locals_in_order) if entry.local else None for _, entry in entries]
+        found: list[Any] = [None] * len(entries)
         for position, value in zip(indices, values, strict=False):
-            if entries[position][1].metric is None:
-                found[position] = value
+            found[position] = value
         for part, value in zip(missing, values[len(parts) :], strict=True):
-            index, raw_name, name, options, on_step, on_epoch, metric = part.recipe
-            if metric:
-                raise ValueError(
-                    f"{context.name} had no batch on rank {self._strategy.rank}, and {name!r} is a torchmetrics object, which "
-                    f"reduces over processes itself and would wait for this one; give every rank a batch, or log its value"
-                )
+            index, raw_name, name, options, on_step, on_epoch, metric, place = part.recipe
             while len(tables) <= index:
                 tables.append(self._tables.setdefault((context, len(tables)), {}))
             entry = Entry(name, options, on_step, on_epoch, part.reduction)
             entry.raw_name = raw_name
+            if metric:
+                entry.metric, entry.local, entry.count = self._without_batch(context, name, place), True, 1
             tables[index][raw_name] = entry
             self._known |= {name, entry.key_step, entry.key_epoch}
             entries.append((index, entry))
             found.append(value)
+        # torchmetrics objects wait for those of the other processes one after the other, so in the same order everywhere.
+        local = sorted((position for position, (_, entry) in enumerate(entries) if entry.local), key=lambda p: entries[p][1].name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The ``compute`` method of metric", UserWarning)  # here it had no batch
+            for position, value in zip(local, self._reduced([entries[position][1] for position in local]), strict=True):
+                found[position] = value
         return found
+
+    def _place(self, metric: Any) -> str | None:
+        """Where in the module a torchmetrics object is; None if nowhere."""
+        children = () if self.module is None else self.module.named_modules()
+        return next((name for name, child in children if child is metric), None)
+
+    def _without_batch(self, context: Context, name: str, place: str | None) -> Any:
+        """The torchmetrics object that other processes have logged, and wait for in this one, which had no batch.
+
+        Raises:
+            ValueError: it is not known here, or has nothing to send that fits what the others send.
+        """
+        metric = None if place is None or self.module is None else self.module.get_submodule(place)
+        lists = metric is not None and any(isinstance(getattr(metric, state), list) for state in getattr(metric, "_defaults", ()))
+        if metric is not None and not lists:
+            return metric
+        why = "keeps lists, of which an empty one has no shape" if lists else "is no attribute of the module, by which to find it"
+        raise ValueError(
+            f"{context.name} had no batch on rank {self._strategy.rank}, and {name!r} is a torchmetrics object, which reduces "
+            f"over processes itself and would wait for this one, but {why}; give every rank a batch, or log its value"
+        )
 
     def _steps_over_processes(self, fresh: list[Entry], numbers: list[float]) -> list[float]:
         """The values of a log point over all processes: of means and the rest as ``reduce_fx`` says, weighted alike."""

@@ -19,9 +19,8 @@ class KubeflowEnvironment(VariablesEnvironment):
 
     @classmethod
     def is_marked(cls) -> bool:
-        """Whether the operator has set an address and a rank, and neither torchrun nor leyden runs inside of the pod."""
-        inside = "TORCHELASTIC_RUN_ID" in os.environ or "LEYDEN_RUN_DIR" in os.environ
-        return super().is_marked() and {"MASTER_ADDR", "MASTER_PORT", "RANK"} <= set(os.environ) and not inside
+        """Whether the operator has set an address and a rank; torchrun and leyden inside of the pod have a higher priority."""
+        return super().is_marked() and {"MASTER_ADDR", "MASTER_PORT", "RANK"} <= set(os.environ)
 
     @property
     def local_rank(self) -> int:

@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 RUN_DIRECTORY = "LEYDEN_RUN_DIR"
 """The variable that says where the files are."""
 
+WATCHER = "LEYDEN_WATCHER"
+"""The variable that says which process watches, without which a rank ends: it may be gone before the rank can look for it."""
+
 PHASES = ("start", "setup", "training", "validation", "test", "prediction", "saving", "teardown", "end")
 
 END = len(PHASES) - 1
@@ -79,7 +82,7 @@ class Board:
 
 
 def file_of(directory: Path, rank: int, kind: str) -> Path:
-    """The file of a rank: ``"board"``, ``"failure"``, ``"stack"``, ``"process"``, ``"checkpoint"``."""
+    """The file of a rank: ``"board"``, ``"failure"``, ``"stack"``, ``"process"``, ``"left"``, ``"checkpoint"``."""
     return directory / f"rank-{rank}.{kind}"
 
 

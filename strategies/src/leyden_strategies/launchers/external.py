@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leyden_strategies.launchers.board import RUN_DIRECTORY
+from leyden_strategies.launchers.board import RUN_DIRECTORY, WATCHER
 from leyden_strategies.launchers.rank import Rank, leave_printing_to_the_watcher
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def become_rank(strategy: ProcessesStrategy) -> None:
         return
     given = os.environ.get(RUN_DIRECTORY)
     if given is not None:
-        Rank(Path(given), strategy.rank, os.getppid())
+        Rank(Path(given), strategy.rank, int(os.environ.get(WATCHER, os.getppid())))
         leave_printing_to_the_watcher()
         return
     if strategy.world_size == 1:

@@ -42,7 +42,7 @@ def main(directory: str, stall_seconds: float) -> int:
         return 0 if watch.position(rank).phase == END else GONE
 
     try:
-        watch = Watch(place, pids, ended, stall_seconds, forwards=False)
+        watch = Watch(place, pids, ended, stall_seconds)
         failure = watch.run()
         if failure is not None and (watch.stacks or not failure.follows):
             deadline = time.monotonic() + 4.0  # whoever started the ranks speaks first, so that the cause stands last

@@ -23,10 +23,22 @@ from torch import nn
 from leyden_strategies.group import TCPStore
 from leyden_strategies.launchers.board import file_of, remove
 from leyden_strategies.launchers.rank import Rank
-from leyden_strategies.launchers.watch import Failure, Watch, last_frames, say_last
+from leyden_strategies.launchers.watch import (
+    FORWARDED,
+    Failure,
+    Watch,
+    last_frames,
+    listening,
+    newest_checkpoint,
+    say_last,
+    was_signalled,
+)
 
 if TYPE_CHECKING:
     from leyden_strategies.processes import ProcessesStrategy
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RankError(RuntimeError):
@@ -52,33 +64,55 @@ class ProcessesLauncher:
         """
         trainer = args[0]
         self._check(strategy, args)
-        directory = Path(tempfile.mkdtemp(prefix="leyden-"))
         trainer.log_dir  # noqa: B018  # loggers settle on their directory here, so that it is known here too
         # The store lives here, so that it outlives every rank; the system chooses the port.
         store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
         context: Any = multiprocessing.get_context(self.method)
-        job = (strategy, function, args, str(directory), store.port, os.getpid())
+        with listening() as received:
+            code, result = self._run(context, strategy, function, args, store.port, received)
+        if code:
+            return _leave(code)
+        for number in received:
+            if number in _ENDING:  # it came when the ranks were done, and is for this process
+                os.kill(os.getpid(), number)
+        return result
+
+    def _run(
+        self,
+        context: Any,
+        strategy: ProcessesStrategy,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        port: int,
+        received: list[int],
+    ) -> tuple[int, Any]:
+        """Starts the ranks and waits for them; returns their exit code and what rank 0's function returned."""
+        directory = Path(tempfile.mkdtemp(prefix="leyden-"))
+        job = (strategy, function, args, str(directory), port, os.getpid())
         ranks: dict[int, BaseProcess] = {}
         try:
-            with forking() if self.method == "fork" else nullcontext():
+            with forking() if self.method == "fork" else nullcontext(), _kept_for_the_ranks():
                 for rank in range(len(strategy.device_indices)):
                     process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
                     process.start()
                     ranks[rank] = process
             pids = {rank: process.pid or 0 for rank, process in ranks.items()}
-            watch = Watch(directory, pids, lambda rank: ranks[rank].exitcode, strategy.stall_seconds)
+            watch = Watch(directory, pids, lambda rank: ranks[rank].exitcode, strategy.stall_seconds, received)
             failure = watch.run()
             for process in ranks.values():
                 process.join()
+            if failure is not None and was_signalled(failure):
+                say_last(failure, watch)
+                return failure.code, None
             if failure is not None:
                 raise self._error(failure, watch, directory)
             code = next((process.exitcode for process in ranks.values() if process.exitcode), 0)
             result = None
             if (directory / "outcome").exists():  # also of a run that was interrupted
-                result = take_outcome(trainer, (directory / "outcome").read_bytes())
+                result = take_outcome(args[0], (directory / "outcome").read_bytes())
             elif not code:
                 raise RankError("rank 0 left with exit code 0 before the run was over")
-            return _leave(code) if code else result
+            return code, result
         finally:
             for process in ranks.values():
                 if process.is_alive():
@@ -110,21 +144,38 @@ class ProcessesLauncher:
         own = file_of(directory, failure.rank, "exception")
         trace = last_frames(failure.traceback) if watch.stacks else failure.traceback
         text = f"{failure.headline}\n{trace}".rstrip()
+        newest = newest_checkpoint(directory)
         if failure.traceback and own.exists():
             try:
                 error: BaseException = pickle.loads(own.read_bytes())  # what a rank, our own child, wrote for us
             except Exception:
-                return RankError(text)
+                return _with_checkpoint(RankError(text), newest)
             error.__cause__ = RankError(text)
             add_note(error, failure.headline)
-            return error
-        return RankError(text)
+            return _with_checkpoint(error, newest)
+        return _with_checkpoint(RankError(text), newest)
+
+
+def _with_checkpoint(error: BaseException, path: str | None) -> BaseException:
+    if path is not None:
+        add_note(error, f"the newest checkpoint is {path}")
+    return error
 
 
 def _leave(code: int) -> Any:
     if code == 128 + signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(code)
+
+
+@contextmanager
+def _kept_for_the_ranks() -> Iterator[None]:
+    """Inside, processes are started that get no signal until they ask for it, when they can heed one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -160,14 +211,23 @@ def _run_rank(
     code, result = 0, None
     try:
         try:
-            result = strategy.guard(function, *args)
-        except KeyboardInterrupt:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            try:
+                result = strategy.guard(function, *args)
+            finally:
+                signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # whatever comes now is too late for this rank
+        except KeyboardInterrupt as left:
+            rank.left(left, together=False)
             code = 128 + signal.SIGINT
         except SystemExit as left:
+            rank.left(left, together=False)
             code = left.code if isinstance(left.code, int) else int(left.code is not None)
         if local_rank == 0:
             (place / "outcome.part").write_bytes(dump_outcome(args[0], result))
             (place / "outcome.part").replace(place / "outcome")
+    except KeyboardInterrupt as left:  # a second one, while this rank was about to leave
+        rank.left(left, together=False)
+        code = 128 + signal.SIGINT
     except BaseException as error:
         rank.failed(error)
         _write_exception(place, local_rank, error)

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from leyden_strategies.launchers.board import STACK_SIGNAL, Board, file_of, write_json
 
 _POLL_SECONDS = 0.1
+_LEAVE_SECONDS = 5.0
 
 _CONSEQUENCES = re.compile(
     r"closed by (the )?(remote )?peer|Connection (reset|refused|closed)|Broken pipe|[Gg]loo|NCCL|Timed out waiting|TCPStore|"
@@ -44,8 +46,9 @@ class Rank:
         self.board = Board(file_of(directory, rank, "board"))
         self.reported: BaseException | None = None
         """The exception that was told to the watcher, which prints it."""
-        self.polled: list[Callable[[], None]] = []
-        """Functions that the thread calls again and again."""
+        self._has_left = False
+        self._polled: list[Callable[[], None]] = []
+        self._polling = threading.Lock()
         self._stack = file_of(directory, rank, "stack").open("w", encoding="utf-8")
         faulthandler.register(STACK_SIGNAL, file=self._stack, all_threads=True)
         write_json(
@@ -68,16 +71,52 @@ class Rank:
                 os._exit(1)  # whoever watched is gone, and nobody would end this process
             if not self.directory.exists():
                 return
-            for function in list(self.polled):
-                try:
-                    function()
-                except Exception:
-                    self.polled.remove(function)  # the store of a run that is over
+            with self._polling:
+                for function in list(self._polled):
+                    try:
+                        function()
+                    except Exception:
+                        self._polled.remove(function)  # the store of a run that is over
+
+    def poll(self, function: Callable[[], None]) -> None:
+        """Has the thread call a function again and again."""
+        with self._polling:
+            self._polled.append(function)
+
+    def forget(self) -> None:
+        """Has it call nothing any more; when this returns it is inside of nothing, in which a process that ends would abort."""
+        if self._polling.acquire(timeout=_LEAVE_SECONDS):  # it may wait for a store whose process is gone
+            self._polled.clear()
+            self._polling.release()
 
     def begin(self) -> None:
         """Forgets the failure of a run that the user's code caught."""
-        self.reported = None
-        file_of(self.directory, self.rank, "failure").unlink(missing_ok=True)
+        self.reported, self._has_left = None, False
+        for kind in ("failure", "left"):
+            file_of(self.directory, self.rank, kind).unlink(missing_ok=True)
+
+    def left(self, error: BaseException, together: bool) -> None:
+        """Tells that this rank leaves without an error, by a signal or ``sys.exit``; what is told first stands.
+
+        Args:
+            error: what it leaves by.
+            together: whether the ranks have agreed on that; else the others may wait for it in vain.
+        """
+        if self._has_left:
+            return
+        self._has_left = True
+        how = f"{type(error).__name__}({error})" if str(error) else type(error).__name__
+        where = self.board.read().shown()
+        with suppress(OSError):
+            write_json(
+                file_of(self.directory, self.rank, "left"),
+                {"how": how, "where": where, "together": together, "time": time.time()},
+            )
+
+    def saved(self, path: str) -> None:
+        """Tells of a checkpoint that is there, whole."""
+        with suppress(OSError):
+            write_json(file_of(self.directory, self.rank, "checkpoint"), {"path": path, "time": time.time()})
 
     def failed(self, error: BaseException) -> None:
         """Tells of an exception, before anything is cleaned up; no other rank is asked for anything."""

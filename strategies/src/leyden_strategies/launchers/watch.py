@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,26 @@ FORWARDED = tuple(
 )
 
 
+@contextlib.contextmanager
+def listening() -> Iterator[list[int]]:
+    """Inside, signals that would end this process are kept, for a watch to pass on to the ranks; no handler is run for them."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # Python has handlers in the main thread only
+        return
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in FORWARDED}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def was_signalled(failure: Failure) -> bool:
+    """Whether a signal ended the rank that it was sent to, which is no error of anybody's."""
+    return failure.code - 128 in FORWARDED and not failure.traceback
+
+
 @dataclass
 class Failure:
     """What is known of a rank that failed."""
@@ -49,6 +70,10 @@ class Failure:
     code: int = 1
     """The exit code to end with."""
     report: dict[str, Any] = field(default_factory=dict)
+    left: bool = False
+    """Whether it left without an error, where the others may still wait for it."""
+    together: bool = False
+    """Whether it left where all had agreed to."""
 
 
 class Watch:
@@ -60,8 +85,7 @@ class Watch:
         pids: Mapping[int, int],
         ended: Callable[[int], int | None],
         stall_seconds: float,
-        *,
-        forwards: bool = True,
+        received: list[int] | None = None,
     ) -> None:
         """Takes the ranks.
 
@@ -70,14 +94,14 @@ class Watch:
             pids: the process of each rank.
             ended: of a rank: its exit code, negative for a signal; None while it runs.
             stall_seconds: how long no rank of the node may move.
-            forwards: whether signals to this process are passed on to the ranks.
+            received: the signals to this process that are to be passed on to the ranks; see :func:`listening`.
         """
         self.directory = directory
         self.pids = dict(pids)
         self.ended = ended
         self.stall_seconds = stall_seconds
-        self.forwards = forwards
-        self.received: list[int] = []
+        self.received: list[int] = [] if received is None else received
+        self._passed_on = 0
         self.codes: dict[int, int] = {}
         self.boards: dict[int, Board] = {}
         self.moved = time.monotonic()
@@ -86,37 +110,25 @@ class Watch:
 
     def run(self) -> Failure | None:
         """Returns when no rank is left: the first failure, or None."""
-        with self._signals():
-            while True:
-                self._forward()
-                self._collect()
-                found = self._failures()
-                if found:
-                    return self._end(found)
-                if len(self.codes) == len(self.pids):
-                    return None
-                stalled = self._stalled()
-                if stalled is not None:
-                    return self._end([stalled])
-                time.sleep(POLL_SECONDS)
+        while True:
+            self._forward()
+            self._collect()
+            found = self._failures()
+            if found:
+                return self._end(found)
+            if len(self.codes) == len(self.pids):
+                return None
+            stalled = self._stalled()
+            if stalled is not None:
+                return self._end([stalled])
+            time.sleep(POLL_SECONDS)
 
     # ---- signals ----
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if not self.forwards:
-            yield
-            return
-        before = {number: signal.signal(number, lambda n, _: self.received.append(n)) for number in FORWARDED}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _forward(self) -> None:
-        while self.received:
-            number = self.received.pop(0)
+        while self._passed_on < len(self.received):
+            number = self.received[self._passed_on]
+            self._passed_on += 1
             if number == signal.SIGINT and _at_terminal():
                 continue  # a terminal sends it to every process of the group
             for rank, pid in self.pids.items():
@@ -132,11 +144,24 @@ class Watch:
                 if code is not None:
                     self.codes[rank] = code
 
-    def _failures(self) -> list[Failure]:
+    def _left(self, rank: int, code: int | None) -> Failure | None:
+        """What is known of a rank that ended without an error."""
+        told = read_json(file_of(self.directory, rank, "left")) if code is not None else None
+        if code is None or told is None or (code != 0 and code - 128 not in FORWARDED):
+            return None
+        headline = f"rank {rank} (pid {self.pids[rank]}) left the others by {told['how']} {told['where']}"
+        return Failure(rank, self.pids[rank], headline, time=told["time"], left=True, together=told["together"], code=code)
+
+    def _failures(self, *, alone: bool = False) -> list[Failure]:
         found = []
         for rank, pid in self.pids.items():
             report = read_json(file_of(self.directory, rank, "failure"))
             code = self.codes.get(rank)
+            left = self._left(rank, code)
+            if left is not None:
+                if alone or not left.together:
+                    found.append(left)
+                continue
             if code == 0:
                 continue  # whoever caught its exception has gone on
             if report is not None:
@@ -148,11 +173,6 @@ class Watch:
                 where = f"rank {rank} (pid {pid}) {how} {self.position(rank).shown()}"
                 found.append(Failure(rank, pid, where, code=code if code > 0 else 128 - code, time=time.time()))
         return found
-
-    def _signalled(self, rank: int, code: int) -> Failure:
-        """A rank that left at once by a signal, so that the others lost it."""
-        pid, name = self.pids[rank], signal.Signals(code - 128).name
-        return Failure(rank, pid, f"rank {rank} (pid {pid}) left at once for {name}, {self.position(rank).shown()}", code=code)
 
     def position(self, rank: int) -> Position:
         """Where a rank is, or was last."""
@@ -218,8 +238,11 @@ class Watch:
                 break  # they will not leave by themselves
             time.sleep(POLL_SECONDS)
         alive = [rank for rank in self.pids if rank not in self.codes]
+        if not alive and all(failure.left and failure.code == 0 for failure in found):
+            return None  # all of them left alike
         if all(failure.follows for failure in found):
-            found += [self._signalled(rank, code) for rank, code in self.codes.items() if code - 128 in FORWARDED]
+            # A rank that left without waiting for the others, though they had agreed: a second signal came.
+            found += [failure for failure in self._failures(alone=True) if failure.left]
         first = min(found, key=lambda failure: (failure.follows, failure.time))
         _tell_torchrun(self.directory, first)
         for rank in sorted(alive, key=lambda rank: rank != first.rank):
@@ -264,15 +287,22 @@ def say_last(failure: Failure, watch: Watch) -> None:
         for rank, pid in sorted(watch.pids.items())
         if rank != failure.rank
     ]
-    checkpoint = read_json(file_of(watch.directory, 0, "checkpoint"))
+    checkpoint = newest_checkpoint(watch.directory)
     if checkpoint is not None:
-        lines.append(f"leyden: the newest checkpoint is {checkpoint['path']}")
+        lines.append(f"leyden: the newest checkpoint is {checkpoint}")
     lines.append(f"leyden: {failure.headline}{':' if failure.traceback and not failure.headline.endswith(':') else ''}")
     if failure.traceback and failure.rank not in watch.stacks:
         lines.append(failure.traceback.rstrip())
     elif failure.traceback:
         lines.append(last_frames(failure.traceback))
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def newest_checkpoint(directory: Path) -> str | None:
+    """The newest whole checkpoint of the run, as the ranks of this node know it."""
+    found = [told for path in directory.glob("rank-*.checkpoint") if (told := read_json(path)) is not None]
+    newest = max(found, key=lambda told: told["time"], default=None)
+    return None if newest is None else str(newest["path"])
 
 
 def last_frames(stack: str) -> str:

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from board import remove  # type: ignore[import-not-found]  # beside this file, which is run by path
-from watch import Watch, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
+from board import RUN_DIRECTORY, WATCHER, remove  # type: ignore[import-not-found]  # beside this file, which is run by path
+from watch import Watch, listening, say_last, was_signalled  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
 def main(plan_path: str) -> int:
@@ -35,14 +35,15 @@ def main(plan_path: str) -> int:
 
 def run(plan: dict[str, Any], files: Path) -> tuple[int, bool]:
     """Starts the ranks once; returns the exit code, and whether one failed."""
-    variables = {**os.environ, **plan["variables"], "LEYDEN_RUN_DIR": str(files)}
-    ranks = {int(rank): subprocess.Popen(plan["command"], env={**variables, **own}) for rank, own in plan["ranks"].items()}
-    pids = {rank: process.pid for rank, process in ranks.items()}
-    watch = Watch(files, pids, lambda rank: ranks[rank].poll(), plan["stall_seconds"])
-    failure = watch.run()
+    variables = {**os.environ, **plan["variables"], RUN_DIRECTORY: str(files), WATCHER: str(os.getpid())}
+    with listening() as received:
+        ranks = {int(rank): subprocess.Popen(plan["command"], env={**variables, **own}) for rank, own in plan["ranks"].items()}
+        pids = {rank: process.pid for rank, process in ranks.items()}
+        watch = Watch(files, pids, lambda rank: ranks[rank].poll(), plan["stall_seconds"], received)
+        failure = watch.run()
     if failure is not None:
         say_last(failure, watch)
-        return int(failure.code or 1), True
+        return int(failure.code or 1), not was_signalled(failure)
     return next((code for code in (process.returncode for process in ranks.values()) if code), 0), False
 
 
