@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import leyden
+import torch
 from leyden.messages import did_you_mean
 
 from leyden_lightning.api import argparsing
