@@ -110,6 +110,19 @@ def test_outside_of_fit_the_run_ends_and_nothing_is_saved(stage):
     assert saves.asked == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_after_the_last_batch_the_run_comes_to_its_end_and_then_the_signal_is_heeded(number):
+    class Ends(Signalled):
+        def on_train_end(self):
+            self.send("on_train_end")
+
+    module, logger = Ends(number, place="on_train_end"), Status()
+    with pytest.raises(Terminated if number == signal.SIGTERM else KeyboardInterrupt):
+        Trainer(max_epochs=1, logger=logger).fit(module)
+    assert module.steps_ended == [1, 2, 3, 4]
+    assert logger.status == "interrupted"
+
+
 def test_before_training_there_is_nothing_to_wait_for_and_nothing_to_save():
     module, saves = Signalled(signal.SIGTERM, place="validation_step"), Saves()
     with pytest.raises(Terminated):

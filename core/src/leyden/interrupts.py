@@ -112,6 +112,9 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
         signal.signal(number, handler)
     try:
         yield
+        if received.at:  # it came after the last batch, in a hook of the end; the run is complete, and its process is to end
+            received.agreed = True
+            _raise(received, received.number, None)
     finally:
         deadline = received.previous.pop(-1, None)
         if deadline is not None:
