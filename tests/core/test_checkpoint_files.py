@@ -452,6 +452,9 @@ def test_a_remote_save_that_fails_leaves_what_was_there_and_nothing_else():
     memory.pipe_file("/remote/a.ckpt", bytes(data))
     with pytest.raises(DamagedCheckpoint, match="its checksum differs"):
         checkpoint_io.load("memory://remote/a.ckpt")
+    with pytest.raises(FileNotFoundError) as caught:
+        checkpoint_io.load("memory://remote/b.ckpt")
+    assert str(caught.value) == "there is no checkpoint 'memory://remote/b.ckpt'"
 
 
 # ---- the list ----

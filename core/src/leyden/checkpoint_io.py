@@ -251,7 +251,10 @@ def _opened(path: str) -> IO[bytes]:
     import fsspec  # see CheckpointIO.remove
 
     filesystem, inner = fsspec.core.url_to_fs(path)
-    return io.BytesIO(filesystem.cat_file(inner))  # read twice: to check it and to load it
+    try:
+        return io.BytesIO(filesystem.cat_file(inner))  # read twice: to check it and to load it
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no checkpoint {path!r}") from None
 
 
 def _is_archive(file: IO[bytes]) -> bool:
