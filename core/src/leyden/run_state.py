@@ -22,6 +22,12 @@ class RunState:
     usual_callbacks: list[Any] | None = None
     """The Trainer's own callbacks, while a module's ``configure_callbacks`` replaces some of them."""
 
+    called: str | None = None
+    """Which of ``"fit"``, ``"validate"``, ``"test"`` and ``"predict"`` was called last."""
+
+    came_to_its_end = False
+    """Whether it did: an exception or Ctrl-C may have ended it."""
+
     def reset(self) -> None:
         """As before a run."""
         self.stage: str | None = None

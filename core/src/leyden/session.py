@@ -52,7 +52,7 @@ def session(trainer: Trainer, stage: str, module: Module, datamodule: DataModule
             trainer.accepts_logs = False
             later = _end(trainer, stage, module, error)
             if error is None and later is None:
-                trainer.state.finish()
+                trainer.came_to_its_end = True
             if error is None and later is not None:
                 raise later
 

@@ -88,17 +88,11 @@ class TrainerState:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._finished = False
-        self.fn: TrainerFn | None = None
+
+    @property
+    def fn(self) -> TrainerFn | None:
         """Which method runs, or ran last."""
-
-    def begin(self, fn: str) -> None:
-        """A method of the Trainer was called."""
-        self.fn, self._finished = TrainerFn(fn), False
-
-    def finish(self) -> None:
-        """It came to its end; without this it was interrupted."""
-        self._finished = True
+        return None if self._trainer.called is None else TrainerFn(self._trainer.called)
 
     @property
     def status(self) -> TrainerStatus:
@@ -107,7 +101,7 @@ class TrainerState:
             return TrainerStatus.RUNNING
         if self.fn is None:
             return TrainerStatus.INITIALIZING
-        return TrainerStatus.FINISHED if self._finished else TrainerStatus.INTERRUPTED
+        return TrainerStatus.FINISHED if self._trainer.came_to_its_end else TrainerStatus.INTERRUPTED
 
     @property
     def stage(self) -> RunningStage | None:

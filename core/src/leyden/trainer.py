@@ -259,8 +259,6 @@ class Trainer(Settings, RunState):
         self.history = History()
         """Every record of the last fit, and of the evaluations since."""
         self.metrics = Metrics(self.strategy)
-        self.state = TrainerState(self)
-        """Which method runs (``fn``), whether it goes on (``status``) and what its batches are for (``stage``)."""
         self.optimizers: list[Any] = []
         self.lr_scheduler_configs: list[SchedulerConfig] = []
         self.optimizer_frequencies: list[int] = []
@@ -370,7 +368,7 @@ class Trainer(Settings, RunState):
         ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         self.progress, self.history = Progress(), History()
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
-        self.state.begin("fit")
+        self.called, self.came_to_its_end = "fit", False
         try:
             history = self.strategy.launch(runs.fit, self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
         except KeyboardInterrupt:
@@ -378,7 +376,7 @@ class Trainer(Settings, RunState):
                 raise
             self.interrupted = True
             return self.history
-        self.state.finish()
+        self.came_to_its_end = True
         return returned(history, self.strategy, "launch", History, _LAUNCHED)
 
     def batches(
@@ -409,7 +407,7 @@ class Trainer(Settings, RunState):
         if self.strategy.world_size > 1:
             raise ValueError("trainer.batches() runs in one process; use fit() with several")
         ckpt_path = self._start_from if ckpt_path is None else ckpt_path
-        self.state.begin("fit")
+        self.called, self.came_to_its_end = "fit", False
         return runs.batches(self, model, datamodule, ckpt_path, train_dataloaders, val_dataloaders)
 
     def step(self, loss: Any) -> None:
@@ -499,7 +497,7 @@ class Trainer(Settings, RunState):
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )
-        self.state.finish()
+        self.came_to_its_end = True
         returned(results, self.strategy, "launch", list, _LAUNCHED)
         if not keep:
             return None
@@ -705,6 +703,11 @@ class Trainer(Settings, RunState):
         return self.metrics.progress_bar_metrics
 
     @property
+    def state(self) -> TrainerState:
+        """Which method runs (``fn``), whether it goes on (``status``) and what its batches are for (``stage``)."""
+        return TrainerState(self)  # made when asked for, so that no Trainer keeps itself alive by it
+
+    @property
     def is_global_zero(self) -> bool:
         """Whether this process is rank 0."""
         return self.strategy.rank == 0
@@ -899,7 +902,7 @@ class Trainer(Settings, RunState):
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, dataloaders)
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
-        self.state.begin(stage)
+        self.called, self.came_to_its_end = stage, False
         ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         return model, datamodule, dataloaders, ckpt_path
 
@@ -908,7 +911,7 @@ class Trainer(Settings, RunState):
     ) -> list[dict[str, float]]:
         model, datamodule, dataloaders, ckpt_path = self._prepare(stage, model, dataloaders, datamodule, ckpt_path, weights_only)
         found = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
-        self.state.finish()
+        self.came_to_its_end = True
         results = returned(found, self.strategy, "launch", list, _LAUNCHED)
         if verbose and self.is_global_zero:
             for index, values in enumerate(results):

@@ -19,7 +19,6 @@ from leyden.plugins import hook_plugins
 from leyden.profiler import Profiler
 from leyden.progress import Progress
 from leyden.seeding import isolated_random_state
-from leyden.states import TrainerState
 
 if TYPE_CHECKING:
     from leyden.module import Module
@@ -81,7 +80,6 @@ def _sibling(trainer: Trainer, callbacks: list[Any], settings: Mapping[str, Any]
     other.progress, other.history, other.metrics = Progress(), History(), Metrics(other.strategy)
     other.optimizers, other.lr_scheduler_configs, other.optimizer_frequencies = [], [], []
     other.usual_callbacks = None
-    other.state = TrainerState(other)
     other.reset()
     usual: dict[str, Any] = {
         "fast_dev_run": 0,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import leyden
 import torch
@@ -18,7 +18,13 @@ from leyden_lightning.legacy.named_precision import PrecisionName
 from leyden_lightning.legacy.notices import legacy
 from leyden_lightning.legacy.tbptt import tbptt_split_batch
 
-_trainers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_trainers: WeakKeyDictionary[Any, ReferenceType[leyden.Trainer]] = WeakKeyDictionary()
+"""By loggers and strategies; weak, for a Trainer keeps both alive and would be kept by its entry."""
+
+
+def _trainer_of(part: object) -> leyden.Trainer | None:
+    known = _trainers.get(part)
+    return None if known is None else known()
 
 
 def precision_name(trainer: leyden.Trainer | None) -> PrecisionName:
@@ -109,7 +115,7 @@ class Summary:
     def scalar(self, name: str, value: Any, step: int | None = None) -> None:
         """Hands a value to the logger, at the step of the run."""
         legacy("self.logger.summary.scalar(name, value)", "self.log(name, value)")
-        trainer = _trainers.get(self.logger)
+        trainer = _trainer_of(self.logger)
         now: int = trainer.global_step if trainer is not None else 0
         number = value.item() if isinstance(value, torch.Tensor) else float(value)
         self.logger.log_metrics({name: number}, now if step is None else step)
@@ -117,9 +123,9 @@ class Summary:
 
 def remember(trainer: leyden.Trainer) -> None:
     """Notes which run loggers and a strategy belong to."""
-    _trainers[trainer.strategy] = trainer
+    _trainers[trainer.strategy] = ref(trainer)
     for logger in trainer.loggers:
-        _trainers[logger] = trainer
+        _trainers[logger] = ref(trainer)
 
 
 def _nothing(name: str) -> Callable[..., None]:
@@ -151,18 +157,18 @@ def _datamodule(module: leyden.Module) -> Any:
 
 
 def _module_of(strategy: leyden.Strategy) -> Any:
-    trainer = _trainers.get(strategy)
+    trainer = _trainer_of(strategy)
     return trainer.module if trainer is not None else None
 
 
 def _optimizers_of(strategy: leyden.Strategy) -> Any:
-    trainer = _trainers.get(strategy)
+    trainer = _trainer_of(strategy)
     return trainer.optimizers if trainer is not None else []
 
 
 def _save_checkpoint(strategy: leyden.Strategy, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
     """Writes a checkpoint, on the ranks that write."""
-    trainer = _trainers.get(strategy)
+    trainer = _trainer_of(strategy)
     if trainer is None:
         raise RuntimeError("strategy.save_checkpoint() needs a run; call it in a hook")
     if strategy.writes_checkpoint:
