@@ -127,6 +127,11 @@ REFUSED = {
     "apex": ({"amp_backend": "apex"}, "Trainer(amp_backend='apex'): NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"),
     "amp_level": ({"amp_level": "O1"}, "Trainer(amp_level='O1'): NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"),
     "process_position": ({"process_position": 1}, "Trainer(process_position=1): leyden's progress bars find their own place; leave it out"),
+    "xla": ({"strategy": "xla"}, "Trainer(strategy='xla'): leyden has no XLA part; install a distribution that registers the accelerator 'tpu', or choose accelerator='auto'"),
+    "tpu_spawn": ({"strategy": "tpu_spawn"}, "Trainer(strategy='tpu_spawn'): leyden has no XLA part; install a distribution that registers the accelerator 'tpu', or choose accelerator='auto'"),
+    "hpu_parallel": ({"strategy": "hpu_parallel"}, "Trainer(strategy='hpu_parallel'): leyden has no HPU part; install a distribution that registers the accelerator 'hpu', or choose accelerator='auto'"),
+    "ipu_strategy": ({"strategy": "ipu_strategy"}, "Trainer(strategy='ipu_strategy'): Graphcore's IPUs were dropped by Lightning in 2.1 and torch no longer drives them; choose accelerator='auto'"),
+    "hivemind": ({"strategy": "hivemind"}, "Trainer(strategy='hivemind'): Lightning dropped it in 2.0 and so did its library; write strategy='ddp'"),
     "hpu": ({"accelerator": "hpu"}, "Trainer(accelerator='hpu'): leyden has no HPU part; install a distribution that registers the accelerator 'hpu', or choose accelerator='auto'"),
     "both": ({"max_nb_epochs": 1, "max_epochs": 2}, "Trainer(max_nb_epochs=1, max_epochs=2): both say what max_epochs is; leave out max_nb_epochs"),
 }  # fmt: skip
