@@ -179,8 +179,8 @@ def test_libraries_that_ask_for_the_version_are_answered():
 
 
 _APPS = (
-    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of your "
-    "cluster"
+    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of "
+    "your cluster"
 )
 _DATA = "Lightning's data library is one of its own since 2.3: pip install litdata, and write `import litdata`"
 
@@ -201,8 +201,8 @@ _DATA = "Lightning's data library is one of its own since 2.3: pip install litda
         ),
         (
             "from pytorch_lightning.metrics.functional import accuracy",
-            "there is no 'metrics' in 'leyden_lightning': Lightning's metrics are a library of their own since 1.5; write `import "
-            "torchmetrics`",
+            "there is no 'metrics' in 'leyden_lightning': Lightning's metrics are a library of their own since 1.5; write "
+            "`import torchmetrics`",
         ),
     ],
 )

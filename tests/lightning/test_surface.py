@@ -63,6 +63,10 @@ def test_a_mistyped_name_has_a_hint():
     )
 
 
+def test_pytorch_of_the_package_is_the_package():
+    assert pl.pytorch.callbacks.EarlyStopping is pl.callbacks.EarlyStopping
+
+
 def test_a_name_like_no_other_is_told_where_to_look():
     with pytest.raises(AttributeError) as caught:
         _ = pl.callbacks.Foo
@@ -75,8 +79,8 @@ def test_a_traceback_adds_no_guess_of_pythons_own():
     code = "import leyden_lightning as pl; pl.app"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.stderr.splitlines()[-1] == (
-        "AttributeError: module 'leyden_lightning' has no attribute 'app': Lightning's apps and its cloud are not part of leyden; "
-        "start the script itself, as `leyden run train.py` or as a job of your cluster"
+        "AttributeError: module 'leyden_lightning' has no attribute 'app': Lightning's apps and its cloud are not part of "
+        "leyden; start the script itself, as `leyden run train.py` or as a job of your cluster"
     )
 
 
@@ -94,8 +98,8 @@ def test_what_fabric_is_written_as():
     with pytest.raises(NotImplementedError) as caught:
         pl.fabric.Fabric(accelerator="cpu")
     assert str(caught.value) == (
-        "Fabric: Fabric is not part of this port yet; write `for batch in trainer.batches(module): trainer.step(loss)` for a loop "
-        "of your own"
+        "Fabric: Fabric is not part of this port yet; write `for batch in trainer.batches(module): trainer.step(loss)` for a "
+        "loop of your own"
     )
 
 

@@ -14,8 +14,8 @@ _HPU = "leyden has no HPU part; install a distribution that registers the accele
 _APEX = "NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"
 _CLOUD = "Lightning's cloud is not part of leyden; choose logger='tensorboard', 'csv' or another of `leyden plugins`"
 _APPS = (
-    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of your "
-    "cluster"
+    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of "
+    "your cluster"
 )
 _DATA_LIBRARY = "Lightning's data library is one of its own since 2.3: pip install litdata, and write `import litdata`"
 _SHARDED = "fairscale's sharded training was dropped by Lightning in 2.0; write strategy='fsdp', or strategy='ddp'"
@@ -492,6 +492,8 @@ GONE: dict[str, str] = {
     "EvalResult": "it was of 0.9 and gone in 1.0; write self.log(...) in the step",
     "Result": "it was of 0.9 and gone in 1.0; write self.log(...) in the step and return the loss",
     "Lite": _FABRIC,
+    "logging": "it is pytorch_lightning.loggers since 0.7; import from there",
+    "pt_callbacks": "its callbacks are in pytorch_lightning.callbacks since 0.7; import from there",
     **dict.fromkeys(("app", "components", "store", "LightningApp", "LightningFlow", "LightningWork", "BuildConfig",
                      "CloudCompute"), _APPS),
     **dict.fromkeys(("data", "StreamingDataset", "StreamingDataLoader", "CombinedStreamingDataset", "LightningDataset"),

@@ -428,7 +428,7 @@ _RULES: dict[str, Callable[[Translation, str, Any], None]] = {
 
 INSTEAD: dict[str, str] = {
     **_NEEDLESS,
-    **{name: f"write {text}" for name, text in _KEPT_INSTEAD.items()},
+    **{name: f"write {text.replace('{value!r}', '...')}" for name, text in _KEPT_INSTEAD.items()},
     "gpus": "write accelerator='gpu', devices=...",
     "num_processes": "write accelerator='cpu', devices=...",
     "tpu_cores": NAMES["TPUAccelerator"],
