@@ -95,6 +95,13 @@ def test_num_processes_trains_on_so_many_cpus():
 
 
 @OLD
+def test_num_processes_on_many_nodes_are_so_many_processes_in_all():
+    trainer = pl.Trainer(num_processes=8, num_nodes=128, logger=False, enable_checkpointing=False)
+    assert (trainer.accelerator.name, trainer.strategy.name) == ("cpu", "ddp")
+    assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (8, 128, 1024)
+
+
+@OLD
 @pytest.mark.parametrize("backend", ["ddp", "ddp_cpu"])
 def test_distributed_backend_is_a_strategy(backend):
     trainer = pl.Trainer(distributed_backend=backend, num_processes=2, logger=False, enable_checkpointing=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -86,6 +87,68 @@ def test_leyden_run_runs_a_script_without_an_edit(script, capsys):
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
 def test_ranks_that_a_script_starts_see_the_port_too(script, strategy):
     assert run("leyden_lightning", str(script), "2", strategy) == "trained 2 leyden_lightning.api.trainer 2.6.6\n"
+
+
+NODES = """
+import sys
+import torch
+import pytorch_lightning as pl
+
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen += batch.flatten().tolist()
+        return self.net(batch).mean()
+
+    def on_train_end(self):
+        seen = self.all_gather(torch.tensor(self.seen)).flatten().tolist()
+        ranks = self.trainer.node_rank, self.trainer.local_rank, self.global_rank, self.trainer.world_size
+        print(*ranks, sorted(seen), flush=True)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+if __name__ == "__main__":
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         weights_summary=None, num_processes=2, num_nodes=2)
+    trainer.fit(Model(), torch.utils.data.DataLoader(torch.arange(8.0).reshape(8, 1), 2, True))
+"""
+
+
+def test_a_script_of_several_nodes_and_processes_trains_on_all_of_them(tmp_path):
+    """``num_processes=2, num_nodes=2``, and a loader whose batch size and shuffling are given by position."""
+    (tmp_path / "train.py").write_text(NODES)
+    for attempt in range(3):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = str(taken.getsockname()[1])
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        nodes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "leyden_lightning", "train.py"], cwd=tmp_path, text=True,
+                env={**environment, "NODE_RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        try:
+            printed = [node.communicate(timeout=200) for node in nodes]
+        finally:
+            for node in nodes:
+                node.kill()
+                node.wait()
+        if not any("in use" in errors for _, errors in printed) or attempt == 2:
+            break
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    rows = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert sorted(line for out, _ in printed for line in out.splitlines()) == [
+        f"{rank // 2} {rank % 2} {rank} 4 {rows}" for rank in range(4)
+    ]
 
 
 @pytest.mark.usefixtures("restored")
