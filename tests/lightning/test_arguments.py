@@ -95,6 +95,13 @@ def test_num_processes_trains_on_so_many_cpus():
 
 
 @OLD
+def test_num_processes_on_many_nodes_are_so_many_processes_in_all():
+    trainer = pl.Trainer(num_processes=8, num_nodes=128, logger=False, enable_checkpointing=False)
+    assert (trainer.accelerator.name, trainer.strategy.name) == ("cpu", "ddp")
+    assert (trainer.num_devices, trainer.num_nodes, trainer.world_size) == (8, 128, 1024)
+
+
+@OLD
 @pytest.mark.parametrize("backend", ["ddp", "ddp_cpu"])
 def test_distributed_backend_is_a_strategy(backend):
     trainer = pl.Trainer(distributed_backend=backend, num_processes=2, logger=False, enable_checkpointing=False)
@@ -127,6 +134,11 @@ REFUSED = {
     "apex": ({"amp_backend": "apex"}, "Trainer(amp_backend='apex'): NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"),
     "amp_level": ({"amp_level": "O1"}, "Trainer(amp_level='O1'): NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"),
     "process_position": ({"process_position": 1}, "Trainer(process_position=1): leyden's progress bars find their own place; leave it out"),
+    "xla": ({"strategy": "xla"}, "Trainer(strategy='xla'): leyden has no XLA part; install a distribution that registers the accelerator 'tpu', or choose accelerator='auto'"),
+    "tpu_spawn": ({"strategy": "tpu_spawn"}, "Trainer(strategy='tpu_spawn'): leyden has no XLA part; install a distribution that registers the accelerator 'tpu', or choose accelerator='auto'"),
+    "hpu_parallel": ({"strategy": "hpu_parallel"}, "Trainer(strategy='hpu_parallel'): leyden has no HPU part; install a distribution that registers the accelerator 'hpu', or choose accelerator='auto'"),
+    "ipu_strategy": ({"strategy": "ipu_strategy"}, "Trainer(strategy='ipu_strategy'): Graphcore's IPUs were dropped by Lightning in 2.1 and torch no longer drives them; choose accelerator='auto'"),
+    "hivemind": ({"strategy": "hivemind"}, "Trainer(strategy='hivemind'): Lightning dropped it in 2.0 and so did its library; write strategy='ddp'"),
     "hpu": ({"accelerator": "hpu"}, "Trainer(accelerator='hpu'): leyden has no HPU part; install a distribution that registers the accelerator 'hpu', or choose accelerator='auto'"),
     "both": ({"max_nb_epochs": 1, "max_epochs": 2}, "Trainer(max_nb_epochs=1, max_epochs=2): both say what max_epochs is; leave out max_nb_epochs"),
 }  # fmt: skip

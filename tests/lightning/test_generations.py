@@ -138,6 +138,29 @@ def test_a_precision_of_ones_own_is_called_through_its_name():
     assert isinstance(trainer.precision, str)
 
 
+def test_a_precision_of_ones_own_has_its_hooks_called_in_the_trials_of_a_tuner():
+    starts = []
+
+    class Precision(leyden.Precision):
+        @leyden.hookimpl
+        def on_train_start(self, trainer):
+            starts.append((self, trainer.precision_plugin))
+
+    class Rated(Base):
+        lr = 0.1
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    precision = Precision()
+    trainer = pl.Trainer(plugins=[precision], **QUIET)
+    pl.tuner.Tuner(trainer).lr_find(Rated(), rows(), num_training=4)
+    (called, used), *others = starts
+    assert called is used  # the trial's own copy, and once
+    assert called is not precision
+    assert others == []
+
+
 SUPER = [
     ("epoch, batch_idx, optimizer, optimizer_closure", "epoch, batch_idx, optimizer, optimizer_closure"),
     (

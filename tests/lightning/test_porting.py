@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 import textwrap
 
+import leyden_lightning
 import pytest
 from leyden_cli.main import main
 
@@ -81,9 +84,162 @@ def test_what_cannot_run_is_said_and_fails_a_build(tmp_path, capsys):
     path.write_text("from pytorch_lightning import Trainer\nt = Trainer(tpu_cores=8)\n")
     assert main(["port", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith(f"{path}:2: Trainer(tpu_cores=...): does not run; in 2.6 and leyden: leyden has no XLA part")
+    assert lines[1].startswith(f"{path}:2: Trainer(tpu_cores=8): does not run; in 2.6 and leyden: leyden has no XLA part")
     assert lines[-1] == "2 found in 1 files; 1 would be rewritten with --write; 1 do not run"
     assert path.read_text().startswith("from pytorch_lightning")
+
+
+NOT_THERE = {
+    "import pytorch_lightning.metrics as m": ("import of pytorch_lightning.metrics", "Lightning's metrics are"),
+    "from pytorch_lightning.metrics.functional import iou": (
+        "import of pytorch_lightning.metrics.functional", "Lightning's metrics are"),
+    "from lightning.app.storage import Drive": ("import of lightning.app.storage", "Lightning's apps and its cloud"),
+    "from pytorch_lightning.logging import TestTubeLogger": (
+        "import of pytorch_lightning.logging", "it is pytorch_lightning.loggers"),
+    "from pytorch_lightning.callbacks.pt_callbacks import EarlyStopping": (
+        "import of pytorch_lightning.callbacks.pt_callbacks", "its callbacks are in pytorch_lightning.callbacks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NOT_THERE)
+def test_an_import_of_a_module_that_is_not_there_does_not_run_and_is_left(line):
+    findings, changed = examine(line + "\n")
+    what, start = NOT_THERE[line]
+    assert [(finding.what, finding.runs, finding.rewritten) for finding in findings] == [(what, False, False)]
+    assert findings[0].instead.startswith(start)
+    assert changed == line + "\n"
+
+
+@pytest.mark.parametrize("name", ["LightningWork", "Fabric", "TestTubeLogger", "Trainr"])
+def test_an_imported_name_that_is_not_there_does_not_run(name):
+    findings, _ = examine(f"from lightning.pytorch import Trainer, {name}, callbacks, LegacyWarning, __version__\n")
+    assert [finding.what for finding in findings if not finding.runs] == [f"from lightning.pytorch import {name}"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "runs", "instead"),
+    [
+        ("strategy='horovod'", False, "'horovod' was dropped by Lightning in 2.0; write strategy='ddp'"),
+        ("strategy='xla'", False, "leyden has no XLA part; install a distribution that registers the accelerator 'tpu', or "
+         "choose accelerator='auto'"),
+        ("accelerator='ipu'", False, "Graphcore's IPUs were dropped by Lightning in 2.1 and torch no longer drives them; choose "
+         "accelerator='auto'"),
+        ("amp_backend='apex'", False, "NVIDIA's apex is not supported; torch's own mixed precision does the same: "
+         "precision='16-mixed'"),
+        ("accelerator='ddp'", True, "write strategy='ddp'"),
+        ("distributed_backend='ddp_cpu'", True, "write strategy='ddp', accelerator='cpu'"),
+        ("tpu_cores=None", True, "leave it out"),
+    ],
+)  # fmt: skip
+def test_whether_an_argument_runs_is_told_by_its_value(argument, runs, instead):
+    findings, changed = examine(f"t = Trainer({argument}, max_epochs=1)\n")
+    name, _, value = argument.partition("=")
+    assert [(f.what, f.runs, f.instead) for f in findings] == [(f"Trainer({name}={value})", runs, instead)]
+    assert changed == f"t = Trainer({argument}, max_epochs=1)\n"
+
+
+@pytest.mark.parametrize(
+    "argument", ["strategy='ddp'", "accelerator='gpu'", "strategy=chosen", "accelerator=f()", "strategy=S()"]
+)
+def test_an_argument_of_today_is_no_finding(argument):
+    assert examine(f"t = Trainer({argument})\n")[0] == []
+
+
+def test_arguments_beside_a_command_lines_are_found_and_rewritten():
+    findings, changed = examine("t = pl.Trainer.from_argparse_args(args, gpus=2,\n    max_nb_epochs = 3)\n")
+    assert [finding.what for finding in findings] == ["Trainer(gpus=...)", "Trainer(max_nb_epochs=...)"]
+    assert changed == "t = pl.Trainer.from_argparse_args(args, gpus=2,\n    max_epochs = 3)\n"
+    assert examine("d = Data.from_argparse_args(args, gpus=2)\n")[0] == []
+
+
+def test_hooks_with_parameters_of_old_are_found():
+    source = textwrap.dedent(
+        """
+        class M(LightningModule):
+            def training_step(self, batch, batch_idx, optimizer_idx): pass
+            def on_train_epoch_end(self, outputs): pass
+            def on_train_batch_end(self, outputs, batch, batch_idx, dataloader_idx): pass
+            def on_validation_batch_end(self, outputs, batch, batch_idx, dataloader_idx=0): pass
+        """
+    )
+    assert list(found(source)) == [
+        (3, "M.training_step(..., optimizer_idx)"),
+        (4, "M.on_train_epoch_end(..., outputs)"),
+        (5, "M.on_train_batch_end(..., dataloader_idx)"),
+    ]
+    assert all(finding.runs for finding in examine(source)[0])
+
+
+OLD_SCRIPT = textwrap.dedent(
+    """
+    import pytorch_lightning
+    import pytorch_lightning.callbacks   # both under one name
+    import lightning as L; import torch
+    from pytorch_lightning.callbacks import EarlyStopping as Stop, \\
+        ModelCheckpoint
+
+
+    class Model( pytorch_lightning.LightningModule ):
+        def __init__(self):
+            super(Model, self).__init__()
+            self.net = torch.nn.Linear(2, 1)
+
+        def training_step(self, batch, batch_nb):
+            loss = self.net(batch).mean()
+            return {'loss': loss, 'log': {'train_loss': loss}}
+
+        def validation_step(self, batch, batch_nb):
+            return {'val_loss': self.net(batch).mean()}
+
+        def validation_epoch_end(self, outputs):
+            return {'log': {'val_loss': torch.stack([x['val_loss'] for x in outputs]).mean()}}
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.parameters(), lr=0.1)]
+
+
+    data = torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2)
+    trainer = L.pytorch.Trainer(max_nb_epochs=2, train_percent_check = 0.5,   # half
+                                gpus=0, early_stop_callback=Stop('val_loss'), logger=False, weights_summary=None,
+                                show_progress_bar=False,)
+    L.seed_everything(0)
+    module = Model()
+    trainer.fit(module, train_dataloader=data,  val_dataloaders=data)
+    kind = pytorch_lightning.callbacks.ModelCheckpoint
+    print(trainer.global_step, kind is ModelCheckpoint, round(float(trainer.callback_metrics["val_loss"]), 5))
+    """
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_script_of_0_8_runs_and_what_was_rewritten_does_the_same_without_a_lightning(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "train.py"
+    path.write_text(OLD_SCRIPT)
+    monkeypatch.setattr("sys.argv", ["leyden"])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert main(["run", "train.py"]) == 0
+    leyden_lightning.uninstall()
+    before = capsys.readouterr().out
+    assert before.startswith("4 True ")
+    assert main(["port", "--write", "train.py"]) == 0
+    written = OLD_SCRIPT
+    for old, new in (
+        ("import pytorch_lightning\n", "import leyden_lightning as pytorch_lightning\n"),
+        ("import pytorch_lightning.callbacks ", "import leyden_lightning as pytorch_lightning "),
+        ("import lightning as L", "import leyden_lightning as L"),
+        ("from pytorch_lightning.callbacks", "from leyden_lightning.callbacks"),
+        ("max_nb_epochs=", "max_epochs="),
+        ("train_percent_check = ", "limit_train_batches = "),
+        ("show_progress_bar=", "enable_progress_bar="),
+        ("train_dataloader=", "train_dataloaders="),
+    ):
+        written = written.replace(old, new)
+    assert path.read_text() == written
+    assert "pytorch_lightning" not in sys.modules
+    capsys.readouterr()
+    runpy.run_path("train.py", run_name="__main__")
+    assert capsys.readouterr().out == before
 
 
 def test_write_changes_the_file(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -88,6 +89,68 @@ def test_ranks_that_a_script_starts_see_the_port_too(script, strategy):
     assert run("leyden_lightning", str(script), "2", strategy) == "trained 2 leyden_lightning.api.trainer 2.6.6\n"
 
 
+NODES = """
+import sys
+import torch
+import pytorch_lightning as pl
+
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen += batch.flatten().tolist()
+        return self.net(batch).mean()
+
+    def on_train_end(self):
+        seen = self.all_gather(torch.tensor(self.seen)).flatten().tolist()
+        ranks = self.trainer.node_rank, self.trainer.local_rank, self.global_rank, self.trainer.world_size
+        print(*ranks, sorted(seen), flush=True)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+if __name__ == "__main__":
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         weights_summary=None, num_processes=2, num_nodes=2)
+    trainer.fit(Model(), torch.utils.data.DataLoader(torch.arange(8.0).reshape(8, 1), 2, True))
+"""
+
+
+def test_a_script_of_several_nodes_and_processes_trains_on_all_of_them(tmp_path):
+    """``num_processes=2, num_nodes=2``, and a loader whose batch size and shuffling are given by position."""
+    (tmp_path / "train.py").write_text(NODES)
+    for attempt in range(3):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = str(taken.getsockname()[1])
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        nodes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "leyden_lightning", "train.py"], cwd=tmp_path, text=True,
+                env={**environment, "NODE_RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        try:
+            printed = [node.communicate(timeout=200) for node in nodes]
+        finally:
+            for node in nodes:
+                node.kill()
+                node.wait()
+        if not any("in use" in errors for _, errors in printed) or attempt == 2:
+            break
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    rows = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert sorted(line for out, _ in printed for line in out.splitlines()) == [
+        f"{rank // 2} {rank % 2} {rank} 4 {rows}" for rank in range(4)
+    ]
+
+
 @pytest.mark.usefixtures("restored")
 def test_a_module_can_be_run_as_well(script, capsys, monkeypatch):
     monkeypatch.chdir(script.parent)
@@ -95,9 +158,54 @@ def test_a_module_can_be_run_as_well(script, capsys, monkeypatch):
     assert capsys.readouterr().out == "trained 4 leyden_lightning.api.trainer 2.6.6\n"
 
 
-def test_a_script_that_is_not_there_is_said(capsys):
-    assert main(["run", "nowhere.py"]) == 2
-    assert capsys.readouterr().out == "leyden run: there is no script 'nowhere.py'\n"
+NOT_RUN = {
+    "no script": ([], "expected a script, or -m and a module: leyden run train.py --epochs 3"),
+    "no module": (["-m"], "expected a script, or -m and a module: leyden run train.py --epochs 3"),
+    "a script that is not there": (["nowhere.py", "--x"], "there is no script 'nowhere.py' in '{here}'"),
+    "a folder": (["folder"], "'folder' is a folder without a __main__.py; name the script in it"),
+    "a module that is not there": (
+        ["-m", "nopkg"],
+        "there is no module 'nopkg', neither in '{here}' nor among what is installed",
+    ),
+    "a module in no package": (
+        ["-m", "json.tool.nope"],
+        "there is no module 'json.tool.nope', neither in '{here}' nor among what is installed",
+    ),
+    "a file as a module": (["-m", "train.py"], "-m takes the name of a module, not a file; write leyden run train.py"),
+    "a relative name": (["-m", ".train"], "-m takes the whole name of a module, not the relative one '.train'"),
+    "a package": (["-m", "folder"], "'folder' is a package without a __main__; name the module in it: -m folder.train"),
+}
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("case", NOT_RUN)
+def test_what_cannot_be_run_is_said_in_one_line(tmp_path, capsys, monkeypatch, case):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
+    words, message = NOT_RUN[case]
+    assert main(["run", *words]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"leyden run: {message.format(here=tmp_path)}\n")
+    sys.modules.pop("folder", None)
+
+
+def test_python_m_says_it_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "leyden_lightning", "-m", "train.py"], capture_output=True, text=True, timeout=100
+    )
+    message = "python -m leyden_lightning: -m takes the name of a module, not a file; write leyden run train.py\n"
+    assert (done.returncode, done.stderr) == (2, message)
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_a_module_lacks_itself_is_an_error_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "lacking_package").mkdir()
+    (tmp_path / "lacking_package/__init__.py").write_text("import no_such_dependency\n")
+    (tmp_path / "lacking_package/train.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_dependency'"):
+        main(["run", "-m", "lacking_package.train"])
 
 
 @pytest.fixture
@@ -133,10 +241,46 @@ def test_libraries_that_ask_for_the_version_are_answered():
     assert metadata.version("pytorch-lightning") == metadata.version("lightning") == "2.6.6"
 
 
+_APPS = (
+    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of "
+    "your cluster"
+)
+_DATA = "Lightning's data library is one of its own since 2.3: pip install litdata, and write `import litdata`"
+
+
 @pytest.mark.usefixtures("installed")
-def test_a_submodule_that_is_not_ported_is_not_found():
-    with pytest.raises(ModuleNotFoundError, match="the port of Lightning to leyden has no such part"):
-        importlib.import_module("lightning.app")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("import lightning.app", f"there is no 'app' in 'lightning': {_APPS}"),
+        ("from lightning.app.storage import Drive", f"there is no 'app' in 'lightning': {_APPS}"),
+        ("from lightning import LightningApp", f"there is no 'LightningApp' in 'lightning': {_APPS}"),
+        ("from lightning.store import upload_model", f"there is no 'store' in 'lightning': {_APPS}"),
+        ("from lightning.data import StreamingDataset", f"there is no 'data' in 'lightning': {_DATA}"),
+        ("from lightning import Trainr", "there is no 'Trainr' in 'lightning'; did you mean 'Trainer'?"),
+        (
+            "from pytorch_lightning.callbacks import EarlyStoping",
+            "there is no 'EarlyStoping' in 'leyden_lightning.callbacks'; did you mean 'EarlyStopping'?",
+        ),
+        (
+            "from pytorch_lightning.metrics.functional import accuracy",
+            "there is no 'metrics' in 'leyden_lightning': Lightning's metrics are a library of their own since 1.5; write "
+            "`import torchmetrics`",
+        ),
+    ],
+)
+def test_an_import_of_what_is_not_ported_says_what_became_of_it(line, message):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        exec(line, {})
+    assert str(caught.value) == message
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_attribute_of_lightning_that_is_not_ported_says_what_became_of_it():
+    lightning = importlib.import_module("lightning")
+    with pytest.raises(AttributeError) as caught:
+        _ = lightning.LightningWork
+    assert str(caught.value) == f"module 'leyden_lightning' has no attribute 'LightningWork': {_APPS}"
 
 
 def test_install_is_undone():

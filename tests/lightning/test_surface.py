@@ -63,6 +63,46 @@ def test_a_mistyped_name_has_a_hint():
     )
 
 
+def test_pytorch_of_the_package_is_the_package():
+    assert pl.pytorch.callbacks.EarlyStopping is pl.callbacks.EarlyStopping
+
+
+def test_a_name_like_no_other_is_told_where_to_look():
+    with pytest.raises(AttributeError) as caught:
+        _ = pl.callbacks.Foo
+    assert str(caught.value) == (
+        "module 'leyden_lightning.callbacks' has no attribute 'Foo'; dir(leyden_lightning.callbacks) lists what is there"
+    )
+
+
+def test_a_traceback_adds_no_guess_of_pythons_own():
+    code = "import leyden_lightning as pl; pl.app"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stderr.splitlines()[-1] == (
+        "AttributeError: module 'leyden_lightning' has no attribute 'app': Lightning's apps and its cloud are not part of "
+        "leyden; start the script itself, as `leyden run train.py` or as a job of your cluster"
+    )
+
+
+def test_an_import_that_fails_can_be_caught_as_python_has_it():
+    with pytest.raises(ImportError) as caught:
+        exec("from leyden_lightning.utilities import something_old", {})
+    assert str(caught.value) == (
+        "there is no 'something_old' in 'leyden_lightning.utilities'; dir(leyden_lightning.utilities) lists what is there"
+    )
+    assert importlib.util.find_spec("leyden_lightning.api.modules") is not None
+    assert not hasattr(pl.utilities, "something_old")
+
+
+def test_what_fabric_is_written_as():
+    with pytest.raises(NotImplementedError) as caught:
+        pl.fabric.Fabric(accelerator="cpu")
+    assert str(caught.value) == (
+        "Fabric: Fabric is not part of this port yet; write `for batch in trainer.batches(module): trainer.step(loss)` for a "
+        "loop of your own"
+    )
+
+
 def test_a_name_that_is_not_ported_can_be_imported_and_says_what_to_do_when_used():
     cli = importlib.import_module("leyden_lightning.cli")
     with pytest.raises(NotImplementedError) as caught:

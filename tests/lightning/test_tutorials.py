@@ -459,6 +459,69 @@ def test_tutorial_1_keeps_tensors_on_the_device():
     assert "sigma" in model.state_dict()
 
 
+@pytest.mark.parametrize("created", ["to", "type_as", "device"])
+def test_tutorial_1_creates_tensors_where_a_module_computes(created):
+    """A tensor made in forward takes device and dtype of what it is made like; "meta" stands for a device that is not the CPU."""
+
+    class LitModel(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(3, 3)
+
+        def forward(self, x):
+            z = torch.zeros(2, 3, device=self.device) if created == "device" else torch.zeros(2, 3)
+            z = {"to": z.to, "type_as": z.type_as, "device": lambda x: z.to(x.dtype)}[created](x)
+            return self.net(z)
+
+    made = LitModel().to("meta", torch.float64)
+    assert (made.device, made.dtype) == (torch.device("meta"), torch.float64)
+    output = made(torch.ones(1, dtype=torch.float64, device="meta"))
+    assert (output.device.type, output.dtype, output.shape) == ("meta", torch.float64, (2, 3))
+
+
+class Predicting(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(1, 1)
+        self.trained = []
+
+    def training_step(self, batch, batch_idx):
+        self.trained += batch.flatten().tolist()
+        return self.net(batch).mean()
+
+    def predict_step(self, batch, batch_idx):
+        return batch
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class OwnLoader(DataLoader):
+    def __init__(self, data, size, *rest):
+        super().__init__(data, size, *rest)
+
+
+@pytest.mark.parametrize("kind", [DataLoader, OwnLoader])
+def test_loaders_whose_arguments_are_given_by_position(kind):
+    data = torch.arange(8.0).reshape(8, 1)
+
+    class WithLoaders(Predicting):
+        def train_dataloader(self):
+            return kind(data, 4, True)
+
+        def predict_dataloader(self):
+            return kind(data, 4)
+
+    model = WithLoaders()
+    trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+                      devices=1, enable_model_summary=False)  # fmt: skip
+    trainer.fit(model)
+    assert sorted(model.trained) == data.flatten().tolist()
+    predicted = trainer.predict(model)
+    assert [len(batch) for batch in predicted] == [4, 4]
+    assert torch.equal(torch.cat(predicted), data)
+
+
 @pytest.mark.parametrize("devices", [1, [0], "0,", 2, [0, 1], "0, 1"])
 def test_tutorial_1_says_which_devices(devices):
     trainer = Trainer(accelerator="cpu", devices=devices, logger=False)

@@ -17,6 +17,7 @@ from leyden.callback import Callback
 from leyden.checkpoint.newest import find_checkpoint
 from leyden.checkpoint.save import gather
 from leyden.checkpoint_io import CheckpointIO
+from leyden.component import Component
 from leyden.data.loaders import INFINITE, has_source
 from leyden.data.stages import load_train
 from leyden.datamodule import DataModule
@@ -278,8 +279,12 @@ class Trainer(Settings, RunState):
             for plugin, loaded in hook_plugins():
                 self.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
 
+    def driving_parts(self) -> tuple[Component, ...]:
+        """Accelerator, strategy and precision, whose hooks are called in every run and in trials of it."""
+        return self.accelerator, self.strategy, self.precision
+
     def _register_parts(self) -> None:
-        parts = (self.accelerator, self.strategy, self.precision, *self.loggers, self.profiler, self.checkpoint_io)
+        parts = (*self.driving_parts(), *self.loggers, self.profiler, self.checkpoint_io)
         with self.bus.together():
             for callback in self.callbacks:
                 self.bus.register(callback, role="callback")

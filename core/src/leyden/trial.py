@@ -99,7 +99,7 @@ def _sibling(trainer: Trainer, callbacks: list[Any], settings: Mapping[str, Any]
         other.bus.register(loaded, name=f"{plugin.name} ({plugin.distribution})")
     for callback in callbacks:
         other.bus.register(callback, role="callback")
-    for component in (other.accelerator, other.strategy, other.precision):
+    for component in other.driving_parts():
         other.bus.register(component, role="component")
     return other
 

@@ -7,6 +7,7 @@ is used. :func:`install` has ``import pytorch_lightning`` and ``import lightning
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from leyden import Callback
@@ -39,5 +40,7 @@ modules.register(__name__)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pytorch":
+        return sys.modules[__name__]  # `import lightning as L` has L.pytorch
     value: Any | ModuleType = modules.lookup("", name)
     return value

@@ -2,12 +2,11 @@
 
 import sys
 
-from leyden_lightning.running.script import run_script
+from leyden_lightning.running.script import ScriptError, run_script
 
 if __name__ == "__main__":
     try:
         run_script(sys.argv[1:])
-    except ValueError as error:
-        if len(sys.argv) > 1:
-            raise
-        sys.exit(f"python -m leyden_lightning: {error}")
+    except ScriptError as error:
+        print(f"python -m leyden_lightning: {error}", file=sys.stderr)
+        sys.exit(2)

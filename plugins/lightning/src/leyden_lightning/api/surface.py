@@ -13,6 +13,11 @@ _IPU = "Graphcore's IPUs were dropped by Lightning in 2.1 and torch no longer dr
 _HPU = "leyden has no HPU part; install a distribution that registers the accelerator 'hpu', or choose accelerator='auto'"
 _APEX = "NVIDIA's apex is not supported; torch's own mixed precision does the same: precision='16-mixed'"
 _CLOUD = "Lightning's cloud is not part of leyden; choose logger='tensorboard', 'csv' or another of `leyden plugins`"
+_APPS = (
+    "Lightning's apps and its cloud are not part of leyden; start the script itself, as `leyden run train.py` or as a job of "
+    "your cluster"
+)
+_DATA_LIBRARY = "Lightning's data library is one of its own since 2.3: pip install litdata, and write `import litdata`"
 _SHARDED = "fairscale's sharded training was dropped by Lightning in 2.0; write strategy='fsdp', or strategy='ddp'"
 _DROPPED = "Lightning dropped it in 2.0 and so did its library; write strategy='ddp'"
 _LOOPS = (
@@ -487,9 +492,13 @@ GONE: dict[str, str] = {
     "EvalResult": "it was of 0.9 and gone in 1.0; write self.log(...) in the step",
     "Result": "it was of 0.9 and gone in 1.0; write self.log(...) in the step and return the loss",
     "Lite": _FABRIC,
-    "app": "Lightning's apps and its cloud are not part of leyden",
-    "data": "Lightning's data library is one of its own: litdata",
-}
+    "logging": "it is pytorch_lightning.loggers since 0.7; import from there",
+    "pt_callbacks": "its callbacks are in pytorch_lightning.callbacks since 0.7; import from there",
+    **dict.fromkeys(("app", "components", "store", "LightningApp", "LightningFlow", "LightningWork", "BuildConfig",
+                     "CloudCompute"), _APPS),
+    **dict.fromkeys(("data", "StreamingDataset", "StreamingDataLoader", "CombinedStreamingDataset", "LightningDataset"),
+                    _DATA_LIBRARY),
+}  # fmt: skip
 """Names of old that stand for nothing, and what to write."""
 
 

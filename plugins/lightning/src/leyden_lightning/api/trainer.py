@@ -124,9 +124,12 @@ class Trainer(leyden.Trainer):
                         )
                         hook(self)
 
+    def driving_parts(self) -> tuple[leyden.Component, ...]:
+        """Accelerator, strategy and the precision itself, whose name has no hooks."""
+        return self.accelerator, self.strategy, self.precision_plugin
+
     def _register_parts(self) -> None:
         super()._register_parts()
-        self.bus.register(self.precision_plugin, role="component")  # the name has no hooks
         self.bus.register(LightningRun(), name="Lightning's keys and counts")
 
     __init__.__signature__ = _signature()  # type: ignore[attr-defined]  # what inspect reads

@@ -58,6 +58,16 @@ _GONE_STRATEGIES = {
     "ddp_sharded_spawn": "'ddp_sharded_spawn' (fairscale) was dropped by Lightning in 2.0; write strategy='fsdp', or 'ddp'",
     "fairscale": "'fairscale' was dropped by Lightning in 2.0; write strategy='fsdp'",
 }
+_DRIVERS = {
+    **dict.fromkeys(
+        ("xla", "xla_debug", "xla_fsdp", "single_xla", "single_tpu", "tpu_spawn", "tpu_spawn_debug"), "TPUAccelerator"
+    ),
+    **dict.fromkeys(("hpu_parallel", "hpu_single"), "HPUAccelerator"),
+    "ipu_strategy": "IPUAccelerator",
+    "hivemind": "HivemindStrategy",
+    "collaborative": "HivemindStrategy",
+}
+"""Strategies that only a distribution of someone else can bring, each with the name that says what to do."""
 
 SIMPLE = frozenset({
     *RENAMED, *_NEEDLESS, "gpus", "num_processes", "tpu_cores", "num_tpu_cores", "ipus", "use_amp", "amp_backend", "amp_level",
@@ -227,6 +237,11 @@ def _accelerator(t: Translation, name: str, value: Any) -> None:
 def _strategy(t: Translation, name: str, value: Any) -> None:
     if isinstance(value, str) and value in _GONE_STRATEGIES:
         raise MisconfigurationException(f"Trainer(strategy={value!r}): {_GONE_STRATEGIES[value]}")
+    if isinstance(value, str) and value in _DRIVERS:
+        from leyden.plugins import names
+
+        if value not in names(leyden.Strategy):
+            raise MisconfigurationException(f"Trainer(strategy={value!r}): {NAMES[_DRIVERS[value]]}")
     t.given[name] = value
 
 
@@ -413,7 +428,7 @@ _RULES: dict[str, Callable[[Translation, str, Any], None]] = {
 
 INSTEAD: dict[str, str] = {
     **_NEEDLESS,
-    **{name: f"write {text}" for name, text in _KEPT_INSTEAD.items()},
+    **{name: f"write {text.replace('{value!r}', '...')}" for name, text in _KEPT_INSTEAD.items()},
     "gpus": "write accelerator='gpu', devices=...",
     "num_processes": "write accelerator='cpu', devices=...",
     "tpu_cores": NAMES["TPUAccelerator"],

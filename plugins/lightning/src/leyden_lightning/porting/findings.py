@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,11 @@ import libcst as cst
 from leyden.binding import FORMER
 from libcst.metadata import MetadataWrapper, PositionProvider
 
-from leyden_lightning.api.surface import NAMES
+import leyden_lightning
+from leyden_lightning.api.exceptions import MisconfigurationException
+from leyden_lightning.api.modules import hint
+from leyden_lightning.api.surface import NAMES, PATHS
+from leyden_lightning.api.tools import availability
 from leyden_lightning.legacy import arguments
 from leyden_lightning.legacy.hooks import INSTEAD
 
@@ -27,6 +33,19 @@ _CALLS = {
     "manual_optimizer_step": "optimizer.step(); optimizer.zero_grad()",
     "tune": "Tuner(trainer).lr_find(model), and Tuner(trainer).scale_batch_size(model)",
 }
+_PARAMETERS = {
+    "on_train_epoch_end": (
+        "outputs",
+        "on_train_epoch_end without outputs, and keep what it needs of each batch in training_step",
+    ),
+    "on_train_batch_start": ("dataloader_idx", "on_train_batch_start without dataloader_idx"),
+    "on_train_batch_end": ("dataloader_idx", "on_train_batch_end without dataloader_idx"),
+}
+_BY_VALUE = (
+    "tpu_cores", "num_tpu_cores", "ipus", "process_position", "amp_level", "amp_backend", "strategy", "accelerator",
+    "distributed_backend",
+)  # fmt: skip
+"""Arguments of which some values run and others do not."""
 _LOADERS = {
     ("fit", "train_dataloader"): "train_dataloaders",
     ("validate", "val_dataloaders"): "dataloaders",
@@ -73,9 +92,12 @@ class _Rewriter(cst.CSTTransformer):
         for alias in updated_node.names:
             dotted = _dotted(alias.name)
             port = _port(dotted)
-            if port is None:
+            if self._is_missing(original_node, dotted, port) or port is None:
                 names.append(alias)
                 continue
+            root = dotted.partition(".")[0]
+            if alias.asname is None and root != dotted and root != "lightning":
+                dotted, port = root, _PACKAGES[root]  # what the statement binds; submodules are there without an import
             if alias.asname is None and "." in dotted:
                 self.note(original_node, f"import {dotted}", f"import {port}, and use it by that name")
                 names.append(alias)
@@ -91,16 +113,31 @@ class _Rewriter(cst.CSTTransformer):
             return updated_node
         dotted = _dotted(updated_node.module)
         port = _port(dotted)
-        if port is None:
+        if self._is_missing(original_node, dotted, port) or port is None:
             return updated_node
         if not isinstance(updated_node.names, cst.ImportStar):
             for alias in updated_node.names:
                 name = alias.evaluated_name
-                target = NAMES.get(name, "")
-                if " " in target:
-                    self.note(original_node, f"from {dotted} import {name}", target, runs=False)
+                lacks = _lacks(port.partition(".")[2], name)
+                if lacks:
+                    self.note(original_node, f"from {dotted} import {name}", lacks, runs=False)
         self.note(original_node, f"from {dotted} import ...", f"from {port} import ...", rewritten=True)
         return updated_node.with_changes(module=_expression(port))
+
+    def _is_missing(self, node: cst.CSTNode, dotted: str, port: str | None) -> bool:
+        """Whether an imported module is one that Lightning had and the port has not; then it is noted."""
+        root, _, rest = dotted.partition(".")
+        if root not in _PACKAGES:
+            return False
+        path = rest if port is None else port.partition(".")[2]
+        parts = path.split(".") if path else []
+        for position, part in enumerate(parts):
+            parent = ".".join(parts[:position])
+            if ".".join(parts[: position + 1]) not in PATHS:
+                instead = hint(parent, part).removeprefix(": ").removeprefix("; ")
+                self.note(node, f"import of {dotted}", instead, runs=False)
+                return True
+        return False
 
     # ---- the Trainer and its methods ----
 
@@ -109,6 +146,9 @@ class _Rewriter(cst.CSTTransformer):
         name = _called(updated_node)
         if name == "Trainer":
             return updated_node.with_changes(args=[self._trainer_argument(original_node, arg) for arg in updated_node.args])
+        if name == "from_argparse_args" and _last_name(updated_node.func, 1) == "Trainer":
+            given = [self._trainer_argument(original_node, arg) if arg.keyword else arg for arg in updated_node.args]
+            return updated_node.with_changes(args=given)
         if name in _CALLS and isinstance(updated_node.func, cst.Attribute):
             self.note(original_node, f"{name}()", _CALLS[name])
         if name == "manual_backward" and len(updated_node.args) > 1:
@@ -133,10 +173,25 @@ class _Rewriter(cst.CSTTransformer):
         if new is not None:
             self.note(call, f"Trainer({keyword}=...)", f"Trainer({new}=...)", rewritten=True)
             return arg.with_changes(keyword=cst.Name(new))
-        if keyword in arguments.OLD:
+        if keyword in _BY_VALUE and _is_literal(arg.value):
+            self._valued_argument(call, keyword, _literal(arg.value))
+        elif keyword in arguments.OLD:
             refused = keyword in ("tpu_cores", "num_tpu_cores", "ipus", "process_position", "amp_level")
             self.note(call, f"Trainer({keyword}=...)", arguments.INSTEAD.get(keyword, "see docs/lightning.md"), runs=not refused)
         return arg
+
+    def _valued_argument(self, call: cst.Call, keyword: str, value: Any) -> None:
+        what = f"Trainer({keyword}={value!r})"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                new = arguments.Translation({keyword: value}).run()
+        except MisconfigurationException as error:
+            self.note(call, what, str(error).partition("): ")[2], runs=False)
+            return
+        if new != {keyword: value}:
+            text = ", ".join(f"{name}={item!r}" for name, item in new.items())
+            self.note(call, what, f"write {text}" if text else "leave it out")
 
     # ---- methods ----
 
@@ -153,7 +208,13 @@ class _Rewriter(cst.CSTTransformer):
                 self.note(
                     statement, f"{node.name.value}.training_step(..., hiddens)", "manual optimization over the parts of a batch"
                 )
-            elif "optimizer_idx" in parameters and name != "training_step":
+            elif name == "training_step" and "optimizer_idx" in parameters:
+                instead = "self.automatic_optimization = False, and a step of each of self.optimizers() in training_step"
+                self.note(statement, f"{node.name.value}.training_step(..., optimizer_idx)", instead)
+            elif name in _PARAMETERS and _PARAMETERS[name][0] in parameters:
+                old, instead = _PARAMETERS[name]
+                self.note(statement, f"{node.name.value}.{name}(..., {old})", instead)
+            elif "optimizer_idx" in parameters:
                 self.note(statement, f"{node.name.value}.{name}(..., optimizer_idx)", f"{name} without optimizer_idx")
             elif name == "transfer_batch_to_device" and len(parameters) == 3:
                 self.note(statement, f"{node.name.value}.{name}(batch, device)", f"{name}(self, batch, device, dataloader_idx)")
@@ -174,9 +235,40 @@ def _spaced(asname: cst.AsName) -> cst.AsName:
 
 
 def _called(node: cst.Call) -> str:
-    if isinstance(node.func, cst.Attribute):
-        return node.func.attr.value
-    return node.func.value if isinstance(node.func, cst.Name) else ""
+    return _last_name(node.func, 0)
+
+
+def _last_name(node: cst.BaseExpression, before: int) -> str:
+    """The last name of ``a.b.c``, or the one so many before it; "" if there is none."""
+    names = _dotted(node).split(".")
+    if len(names) == 1 and isinstance(node, cst.Attribute):
+        return ""
+    return names[-1 - before] if before < len(names) else ""
+
+
+def _is_literal(node: cst.BaseExpression) -> bool:
+    try:
+        _literal(node)
+    except (ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _literal(node: cst.BaseExpression) -> Any:
+    return ast.literal_eval(cst.Module([]).code_for_node(node).strip())
+
+
+def _lacks(path: str, name: str) -> str:
+    """What to write in place of a name that a submodule of the port has not, or has to say a sentence; "" if it is there."""
+    target = NAMES.get(name)
+    if target is not None:
+        return target if " " in target else ""
+    inner = f"{path}.{name}" if path else name
+    if inner in PATHS or name.startswith("__") or (not path and name in leyden_lightning.__all__):
+        return ""
+    if availability(name) is not None:
+        return ""
+    return hint(path, name).removeprefix(": ").removeprefix("; ")
 
 
 def _port(dotted: str) -> str | None:

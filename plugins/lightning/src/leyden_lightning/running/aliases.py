@@ -51,9 +51,9 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if fullname != "lightning" and target_of(fullname) is None:
             # Not installed Lightning's either: half of one and half of the other would be two of each class.
-            raise ModuleNotFoundError(
-                f"No module named {fullname!r}: the port of Lightning to leyden has no such part", name=fullname
-            )
+            name = fullname.split(".")[1]
+            hint = importlib.import_module(f"{PORT}.api.modules").hint("", name)
+            raise ModuleNotFoundError(f"there is no {name!r} in 'lightning'{hint}", name="lightning")
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
