@@ -49,6 +49,13 @@ def intermittent(found):
             assert model["forecasts"] == 4
 
 
+def forecasting(found):
+    for models in found.values():
+        losses = models["transformer"]["losses"]
+        assert losses[-1] < losses[0]
+        assert models["transformer"]["reloaded"]
+
+
 def hyperparameters(found):
     assert found["states"] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
 
@@ -65,6 +72,7 @@ def metrics(found):
 
 CLIENTS = {
     "chemistry": ("chemprop", chemistry),
+    "forecasting": ("pytorch_forecasting", forecasting),
     "hyperparameters": ("optuna_integration", hyperparameters),
     "intermittent": ("gluonts", intermittent),
     "metrics": ("torchmetrics", metrics),
@@ -78,7 +86,7 @@ def without_draws(found):
     """What does not depend on the numbers that a loader draws.
 
     leyden seeds them for each epoch and batch (docs/resume.md) and Lightning goes on with the process's generators, so a loader
-    that shuffles, or a stream that draws its samples, gives other batches. Two scripts have such data under "drawn": there
+    that shuffles, or a stream that draws its samples, gives other batches. Three scripts have such data under "drawn": there
     only the initial parameters are compared. Under "fixed" the same models are given the same batches, and all is compared.
     """
     if "drawn" not in found:
