@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,20 @@ REAL = Path(sys.prefix) / "lightning"
 Run = Callable[..., Any]
 
 
-@pytest.fixture
-def outcome(tmp_path: Path) -> Run:
-    """``outcome(script, needs, how)``: what a script printed at its end.
+@pytest.fixture(scope="session")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """``outcome(script, needs, how)``: what a script printed at its end; it is run once a session.
 
     ``how`` is ``"lightning"``, ``"port"`` (no Lightning is installed) or ``"beside"`` (the port, with Lightning installed).
     """
 
+    @cache
     def run(script: str, needs: str, how: str) -> Any:
         if find_spec(needs) is None:
             pytest.skip(f"{needs} is not installed; `make test-clients` makes the environment that has it")
         if how != "port" and not REAL.is_dir():
             pytest.skip("Lightning itself is not installed; `make test-clients` makes the environment that has it")
-        folder = tmp_path / how
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp(f"{script}-{how}")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONPATH", None)
         if how != "port":
@@ -47,7 +48,7 @@ def outcome(tmp_path: Path) -> Run:
 
 
 def close(found: Any, expected: Any, where: str = "") -> None:
-    """Compares two outcomes; numbers may differ in their last digits, by the order in which gradients are scaled."""
+    """Compares two outcomes: all the same, but floats may differ by 1e-5 of their size, or by 1e-6."""
     if isinstance(expected, dict):
         assert list(found) == list(expected), where
         for key in expected:
@@ -57,6 +58,6 @@ def close(found: Any, expected: Any, where: str = "") -> None:
         for index, (one, other) in enumerate(zip(found, expected, strict=True)):
             close(one, other, f"{where}[{index}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-4), where
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), where
     else:
         assert found == expected, where

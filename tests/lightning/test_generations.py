@@ -283,3 +283,35 @@ def test_hyperparameters_that_no_file_can_hold_are_left_out_with_a_warning(tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", leyden.LeydenWarning)
         pl.Trainer(**{**settings, "max_epochs": 2}).fit(Module(Tokenizer(), len), rows(), ckpt_path=path)
+
+
+class Scaler:
+    """No plain data."""
+
+
+def test_what_a_hook_adds_to_a_checkpoint_and_is_no_data_is_left_out_with_a_warning(tmp_path):
+    class Module(Base):
+        def __init__(self, lr=0.1):
+            super().__init__()
+            self.save_hyperparameters()
+
+        def on_save_checkpoint(self, checkpoint):
+            checkpoint["special"] = {"scaler": Scaler(), "mean": torch.tensor(2.0), "deeper": {"scalers": [Scaler()], "sd": 3}}
+            checkpoint["whole"] = Scaler()
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY].update(scaler=Scaler())
+
+    places = r"special\['scaler'\].*special\['deeper'\]\['scalers'\].*whole.* is not plain data and is not in the checkpoint"
+    trainer = pl.Trainer(**{**QUIET, "enable_checkpointing": True, "default_root_dir": str(tmp_path)})
+    with pytest.warns(leyden.LeydenWarning, match=places):
+        trainer.fit(Module(lr=0.2), rows())
+    checkpoint = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert checkpoint["special"] == {"mean": torch.tensor(2.0), "deeper": {"sd": 3}}
+    assert "whole" not in checkpoint
+    assert checkpoint["hyper_parameters"] == {"lr": 0.2}
+    assert Module.load_from_checkpoint(trainer.checkpoint_callback.best_model_path).hparams == {"lr": 0.2}
+
+
+@pytest.mark.parametrize(("interval", "batch", "epoch"), [("batch", True, False), ("epoch", False, True)])
+def test_a_prediction_writer_says_when_it_writes(interval, batch, epoch):
+    writer = pl.callbacks.BasePredictionWriter(interval)
+    assert (writer.interval.on_batch, writer.interval.on_epoch) == (batch, epoch)

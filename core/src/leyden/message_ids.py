@@ -12,7 +12,7 @@ IDS: dict[str, str] = {
     "LY007": "An evaluation was given neither a module nor a checkpoint, and uses the best checkpoint of the last fit.",
     "LY008": "A signal came, Ctrl-C or SIGTERM; the run stops after the running batch.",
     "LY009": "A run waits for a loader's workers.",
-    "LY010": "Hyperparameters that are not plain data are not in a checkpoint.",
+    "LY010": "Hyperparameters, or what a hook added, that are not plain data are not in a checkpoint.",
     "LY011": "A plug-in is broken and left out.",
     "LY012": "A plug-in cannot say whether its device is on this machine, and is left out.",
     "LY013": "Weights that were loaded and a module differ, which strict=False lets pass.",

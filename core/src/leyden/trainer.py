@@ -65,7 +65,8 @@ class Trainer(Settings, RunState):
     """Runs modules. Every part can be given as a name, as ``{name: options}`` or as an object."""
 
     refuses_hyperparameters: bool = True
-    """Whether a run that writes checkpoints refuses hyperparameters that those cannot hold; else they are left out."""
+    """Whether a run that writes checkpoints refuses hyperparameters that those cannot hold; else they are left out, as
+    is what hooks add to a checkpoint and is not plain data."""
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ print(
         dict(
             before=losses[0],
             after=losses[-1],
-            tested={k: round(v, 4) for k, v in sorted(tested[0].items())},
+            tested=dict(sorted(tested[0].items())),
             shape=list(predictions.shape),
             steps=trainer.global_step,
             reloaded=bool(torch.allclose(predictions, again)),

@@ -55,7 +55,7 @@ print(
         dict(
             states=[t.state.name for t in study.trials],
             steps=[max(t.intermediate_values) for t in study.trials],
-            values=[round(v, 6) for t in study.trials for v in t.intermediate_values.values()],
+            values=[v for t in study.trials for v in t.intermediate_values.values()],
             best=study.best_trial.number,
         )
     )

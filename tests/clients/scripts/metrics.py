@@ -49,7 +49,7 @@ class Keep(pl.Callback):
         self.rows = []
 
     def on_train_epoch_end(self, trainer, pl_module):
-        self.rows.append({k: round(v.item(), 6) for k, v in sorted(trainer.callback_metrics.items())})
+        self.rows.append({k: v.item() for k, v in sorted(trainer.callback_metrics.items())})
 
 
 pl.seed_everything(6)
@@ -73,7 +73,7 @@ print(
     json.dumps(
         dict(
             rows=keep.rows,
-            tested={k: round(v, 6) for k, v in sorted(tested.items())},
+            tested=dict(sorted(tested.items())),
             reloaded=bool(torch.equal(again.net.weight, model.net.weight)),
         )
     )

@@ -55,3 +55,18 @@ def plain(value: Any, where: str = "") -> Any:
     if isinstance(value, Namespace):
         return plain(vars(value), where)
     raise NotPlain(where, value)
+
+
+def plain_entries(value: Mapping[Any, Any], where: str, left_out: dict[str, NotPlain]) -> dict[Any, Any]:
+    """As :func:`plain`, without the entries that cannot be turned, at any depth, which are noted in ``left_out`` by place."""
+    kept: dict[Any, Any] = {}
+    for key, item in value.items():
+        place = f"{where}[{key!r}]" if where else str(key)
+        try:
+            kept[plain(key, place)] = plain(item, place)
+        except NotPlain as error:
+            if isinstance(item, Mapping):
+                kept[key] = plain_entries(item, place, left_out)
+            else:
+                left_out[place] = error
+    return kept

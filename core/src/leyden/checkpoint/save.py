@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from leyden.checkpoint.compare import classes
 from leyden.checkpoint.format import FORMAT
 from leyden.checkpoint.hyperparameters import add_hyperparameters
 from leyden.checkpoint.partial import parameter_names
-from leyden.checkpoint.plain import NotPlain, plain
+from leyden.checkpoint.plain import NotPlain, plain, plain_entries
 from leyden.checkpoint.training import progress_state, refuse_inside_step, training_state
+from leyden.messages import listed, warn
 from leyden.module import is_overridden
 from leyden.returned import returned
 from leyden.version import __version__
 
 if TYPE_CHECKING:
     from leyden.callback import Callback
+    from leyden.module import Module
     from leyden.trainer import Trainer
 
 
@@ -64,9 +67,12 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
             state = _state(trainer.datamodule.state_dict(), trainer.datamodule)
             if state:
                 checkpoint[type(trainer.datamodule).__qualname__] = state
+    own = checkpoint.keys() - {"hyper_parameters"}
     trainer.bus.hook.on_save_checkpoint(trainer=trainer, module=module, checkpoint=checkpoint)
     if not trainer.running:
         module.on_save_checkpoint(checkpoint)  # after a run the module has left the bus
+    if not trainer.refuses_hyperparameters:
+        _leave_out(checkpoint, checkpoint.keys() - own, module, trainer.is_global_zero)
     try:
         # Weights are tensors already, and of any nesting that a strategy likes.
         return {key: value if key == "state_dict" else plain(value, key) for key, value in checkpoint.items()}
@@ -74,6 +80,18 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         raise TypeError(
             f"a checkpoint holds tensors, numbers, strings, lists and dicts only, but {error}; save what it is made of instead"
         ) from None
+
+
+def _leave_out(checkpoint: dict[str, Any], added: Set[str], module: Module, speaks: bool) -> None:
+    """Leaves out what hooks added and is not plain data, with one warning."""
+    left_out: dict[str, NotPlain] = {}
+    checkpoint.update(plain_entries({key: checkpoint[key] for key in checkpoint if key in added}, "", left_out))
+    for key in left_out.keys() & checkpoint.keys():
+        del checkpoint[key]
+    new = [place for place in left_out if place not in module._hparams_reported]
+    module._hparams_reported = (*module._hparams_reported, *new)
+    if new and speaks:
+        warn("LY010", f"what on_save_checkpoint added as {listed(new)} is not plain data and is not in the checkpoint")
 
 
 def _state(value: Any, owner: object, method: str = "state_dict") -> dict[str, Any]:

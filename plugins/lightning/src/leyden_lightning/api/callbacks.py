@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import leyden
 import torch
 
+from leyden_lightning.api.enums import WriteInterval
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
 from leyden_lightning.api.resolution import of_plugins
 from leyden_lightning.api.stand_in import meta_of, stand_in
@@ -93,6 +94,11 @@ def _early_stopping(base: Any) -> Any:
 def _prediction_writer(base: Any) -> Any:
     class BasePredictionWriter(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
         """Lightning's two methods are given the indices of the samples too: None, for leyden does not keep them."""
+
+        @property
+        def interval(self) -> WriteInterval:
+            """When it writes."""
+            return WriteInterval(self.write_interval)
 
         def write_on_batch_end(
             self,

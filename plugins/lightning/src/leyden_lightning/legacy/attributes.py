@@ -205,6 +205,8 @@ def add() -> None:
         on_tpu=property(lambda module: module.device.type == "xla"),
         truncated_bptt_steps=0,
         datamodule=property(_datamodule),
+        CHECKPOINT_HYPER_PARAMS_KEY="hyper_parameters",
+        CHECKPOINT_HYPER_PARAMS_NAME="hparams_name",
         get_progress_bar_dict=get_progress_bar_dict,
         manual_optimizer_step=manual_optimizer_step,
         tbptt_split_batch=tbptt_split_batch,
