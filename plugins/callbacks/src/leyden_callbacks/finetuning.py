@@ -128,7 +128,7 @@ class BaseFinetuning(Callback):
         if trainer.strategy.device_mesh is not None:
             raise ValueError(
                 f"{type(self).__name__} freezes parameters before a run and trains them later, but strategy="
-                f"{trainer.strategy.name!r} shards those that can be trained when the run starts; choose one that does not shard, "
+                f"{trainer.strategy.name!r} shards those that can be trained when the run starts; choose one that does not, "
                 f"such as 'ddp'"
             )
         self._frozen_at_first = []
