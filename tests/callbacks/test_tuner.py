@@ -120,6 +120,32 @@ def test_promise_39_a_fit_with_a_finder_goes_as_one_without(trainer, tmp_path, c
     assert len(tuned.calls) == len(plain.calls) == 8
 
 
+@pytest.mark.parametrize("tune", ["lr_find", "scale_batch_size"])
+def test_promise_39_what_is_drawn_before_the_first_step_leaves_no_trace(trainer, tune):
+    """A fit isolates its loop; what sets it up draws random numbers too, as a random split does."""
+    splits = []
+
+    class Split(TinyDataModule):
+        batch_size = 2
+
+        def setup(self, stage):
+            self.train, _ = torch.utils.data.random_split(RandomData(16), [12, 4])
+            splits.append((self.train.indices, random.random(), np.random.rand()))
+
+        def train_dataloader(self):
+            return DataLoader(self.train, batch_size=self.batch_size)
+
+    module, data = TinyModule(), Split()
+    before = digest()
+    if tune == "lr_find":
+        Tuner(trainer).lr_find(module, datamodule=data, num_training=3, update_attr=False)
+    else:
+        Tuner(trainer).scale_batch_size(module, datamodule=data, max_trials=2)
+    assert digest() == before
+    assert splits
+    assert splits == splits[:1] * len(splits)
+
+
 # ---- the learning rate ----
 
 
