@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -114,6 +117,66 @@ def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, accumulate):
     fit(resumed, module=start, ckpt_path=str(tmp_path / "saved.ckpt"), **options)
     assert same(resumed.average, whole.average)
     assert same(weights(module), weights(start))
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from leyden import Callback, Trainer, seed_everything
+from leyden.testing import TinyModule
+from leyden_callbacks import EMA, ModelCheckpoint
+from torch import nn
+
+folder, ckpt_path, kill_at = sys.argv[1], sys.argv[2] or None, int(sys.argv[3])
+
+class Kill(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Dropped(TinyModule):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(8), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.layer(self.drop(self.norm(x)))
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+seed_everything(11, verbose=False)
+module, ema = Dropped(), EMA(0.9)
+seen = []
+
+class First(Callback):
+    def on_train_start(self, trainer, module):
+        seen.append(trainer.global_step)
+
+last = ModelCheckpoint(dirpath=folder + "/checkpoints", every_n_train_steps=3, save_last=True, save_top_k=1)
+Trainer(default_root_dir=folder, accelerator="cpu", logger=False, max_epochs=4, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[ema, last, First(), Kill()]).fit(module, ckpt_path=ckpt_path)
+torch.save([seen, ema.average, module.state_dict()], folder + "/end.pt")
+"""
+
+
+def test_a_killed_and_resumed_run_ends_with_the_same_bits(tmp_path):
+    """Killed with SIGKILL at step 11, inside of epoch 2; the newest checkpoint is of step 9."""
+
+    def run(name, ckpt_path, kill_at):
+        (tmp_path / name).mkdir(exist_ok=True)
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / name), ckpt_path, str(kill_at)])
+
+    whole, killed = run("whole", "", -1), run("killed", "", 11)
+    assert [whole.wait(), killed.wait()] == [0, -signal.SIGKILL]
+    assert not (tmp_path / "killed/end.pt").exists()
+    assert run("killed", "last", -1).wait() == 0
+    (start, average, module), (resumed_at, resumed, other) = [
+        torch.load(tmp_path / name / "end.pt", weights_only=True) for name in ("whole", "killed")
+    ]
+    assert (start, resumed_at) == ([0], [9])
+    assert same(resumed, average)
+    assert same(other, module)
 
 
 def test_a_checkpoint_of_a_validation_has_both(fit, tmp_path):

@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from leyden.testing import TinyModule
+from leyden import Trainer
+from leyden.testing import TinyModule, run_ranks
 from leyden_callbacks import BackboneFinetuning, BaseFinetuning, LambdaCallback, ModelPruning, OOMMicrobatch
 from torch import nn
 from torch.nn.utils import prune
@@ -118,6 +119,51 @@ def test_helpers_of_finetuning():
     assert all(parameter.requires_grad for parameter in module.parameters())
     assert module.backbone[1].track_running_stats
     assert [type(part).__name__ for part in BaseFinetuning.flatten_modules(module)] == ["Linear", "Linear", "BatchNorm1d", "ReLU"]
+
+
+class Plain(TinyModule):
+    """A backbone whose statistics do not depend on how a batch is dealt out."""
+
+    batch_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+    def forward(self, x):
+        return self.layer(self.backbone(x))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+    def train_dataloader(self):
+        return DataLoader(super().train_dataloader().dataset, batch_size=self.batch_size)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_in_several_processes_the_backbone_is_that_of_one_with_the_batches_of_all(tmp_path, accumulate):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 4}
+    quiet |= {"accumulate_grad_batches": accumulate}
+    start = Plain().state_dict()
+
+    def train(environment):
+        module = Plain()
+        module.load_state_dict(start)
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[BackboneFinetuning(2)], **quiet)
+        trainer.fit(module)
+        return {name: value.tolist() for name, value in module.state_dict().items()}, groups(trainer)
+
+    first, second = run_ranks(train)
+    assert first == second
+    whole = Plain()
+    whole.load_state_dict(start)
+    whole.batch_size = 8
+    trainer = Trainer(callbacks=[BackboneFinetuning(2)], **quiet)
+    trainer.fit(whole)
+    assert not torch.equal(whole.backbone[0].weight, start["backbone.0.weight"])
+    torch.testing.assert_close({name: torch.tensor(value) for name, value in first[0].items()}, dict(whole.state_dict()))
+    assert first[1] == groups(trainer) == [[0.1, 2], [0.02, 2]]
 
 
 def test_a_module_without_a_backbone(fit, refusal):

@@ -12,7 +12,7 @@ import leyden_callbacks.timer
 import psutil
 import pytest
 import torch
-from leyden import Logger
+from leyden import Accelerator, Logger
 from leyden.testing import TinyModule
 from leyden_callbacks import (
     DeviceStatsMonitor,
@@ -161,7 +161,9 @@ def test_a_resumed_run_counts_the_time_before(fit, clock, tmp_path):
         ({"duration": "2 epochs"}, ValueError, "Timer(duration='2 epochs'): it cannot be given in epochs, only in 'second'"),
         ({"duration": "a:b"}, ValueError,
          "Timer(duration='a:b'): expected DD:HH:MM:SS in numbers, or a number and a unit, such as '12 h'"),
-        ({"duration": 12}, TypeError, "Timer(duration=12): expected a text such as '12 h', a timedelta or a dict, got int 12"),
+        ({"duration": 12}, TypeError,
+         "Timer(duration=12): expected a text such as '30 min' or 'DD:HH:MM:SS', a timedelta or a dict, got int 12"),
+        ({"duration": "00:00"}, ValueError, "Timer(duration='00:00'): expected a time above 0"),
         ({"interval": "batch"}, ValueError, "Timer(interval='batch'): expected 'step' or 'epoch'"),
         ({"verbose": 1}, TypeError, "Timer(verbose=1): expected True or False, got int 1"),
     ],
@@ -286,8 +288,6 @@ def test_statistics_are_recorded_at_log_points(fit):
 
 
 def test_statistics_of_an_accelerator(fit):
-    from leyden import Accelerator
-
     class Counting(Accelerator):
         def stats(self, device):
             return {"memory_allocated_bytes": 5.0}
@@ -295,6 +295,25 @@ def test_statistics_of_an_accelerator(fit):
     trainer = fit(DeviceStatsMonitor(cpu_stats=False), logger=Logger(), log_every_n_steps=4, accelerator=Counting())
     assert trainer.history["device/memory_allocated_bytes"] == [5.0, 5.0]
     assert not [key for key in trainer.history if key.startswith("cpu/")]
+
+
+def test_statistics_of_all_devices_of_one_process(fit):
+    """Under ``dp`` the process of rank 0 has all of them; those of the CPU are one."""
+
+    class Several(Accelerator):
+        def device(self, index):
+            return torch.device("cpu", index)
+
+        def stats(self, device):
+            return {"memory_allocated_bytes": 5.0 + device.index}
+
+    options = {"strategy": "dp", "devices": [2, 0, 1], "logger": Logger(), "log_every_n_steps": 4}
+    trainer = fit(DeviceStatsMonitor(cpu_stats=False), accelerator=Several(), **options)
+    keys = [f"device/{index}/memory_allocated_bytes" for index in (2, 0, 1)]
+    assert [key for key in trainer.history if key.startswith("device/")] == keys
+    assert [trainer.history[key] for key in keys] == [[7.0, 7.0], [5.0, 5.0], [6.0, 6.0]]
+    trainer = fit(DeviceStatsMonitor(cpu_stats=False), **options)
+    assert len(trainer.history["device/memory_rss_bytes"]) == 2
 
 
 def test_statistics_without_a_logger_or_psutil(fit, monkeypatch, refusal):

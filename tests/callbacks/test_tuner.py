@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from leyden import Trainer
-from leyden.testing import RandomData, TinyDataModule, TinyModule
+from leyden.testing import RandomData, TinyDataModule, TinyModule, run_ranks
 from leyden_callbacks import BatchSizeFinder, LambdaCallback, LearningRateFinder, Tuner
 from leyden_callbacks.batch_size_finder import largest_that_fits
 from leyden_callbacks.learning_rate_finder import RangeTest
@@ -22,6 +22,24 @@ from torch.utils.data import DataLoader
 def trainer(tmp_path):
     return Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False, max_epochs=2,
                    enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+
+
+def fit_on_two_ranks(tmp_path, callback, make_module, read):
+    """Fits with ``callback()`` in two processes; what ``read(callback, module)`` says on each, and the weights."""
+
+    def train(environment):
+        torch.manual_seed(5)
+        module, finder = make_module(environment.rank), callback()
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", accelerator="cpu", callbacks=[finder], max_steps=4,
+                          default_root_dir=tmp_path, **quiet)  # fmt: skip
+        trainer.fit(module)
+        return read(finder, module), [parameter.tolist() for parameter in module.parameters()], trainer.global_step
+
+    first, second = run_ranks(train)
+    assert first == second
+    assert first[2] == 4
+    return first[0]
 
 
 class Counted(TinyModule):
@@ -100,6 +118,32 @@ def test_promise_39_a_fit_with_a_finder_goes_as_one_without(trainer, tmp_path, c
     trainer.fit(tuned)
     assert torch.equal(plain.layer.weight, tuned.layer.weight)
     assert len(tuned.calls) == len(plain.calls) == 8
+
+
+@pytest.mark.parametrize("tune", ["lr_find", "scale_batch_size"])
+def test_promise_39_what_is_drawn_before_the_first_step_leaves_no_trace(trainer, tune):
+    """A fit isolates its loop; what sets it up draws random numbers too, as a random split does."""
+    splits = []
+
+    class Split(TinyDataModule):
+        batch_size = 2
+
+        def setup(self, stage):
+            self.train, _ = torch.utils.data.random_split(RandomData(16), [12, 4])
+            splits.append((self.train.indices, random.random(), np.random.rand()))
+
+        def train_dataloader(self):
+            return DataLoader(self.train, batch_size=self.batch_size)
+
+    module, data = TinyModule(), Split()
+    before = digest()
+    if tune == "lr_find":
+        Tuner(trainer).lr_find(module, datamodule=data, num_training=3, update_attr=False)
+    else:
+        Tuner(trainer).scale_batch_size(module, datamodule=data, max_trials=2)
+    assert digest() == before
+    assert splits
+    assert splits == splits[:1] * len(splits)
 
 
 # ---- the learning rate ----
@@ -208,6 +252,20 @@ def test_a_resumed_fit_keeps_its_rate(trainer, tmp_path):
     assert (finder.optimal_lr, finder.suggested) == (None, before)
 
 
+def test_all_processes_train_with_one_rate(tmp_path):
+    """Each tests with random numbers of its own, so that they would find different ones."""
+
+    def read(finder, module):
+        assert module.lr == finder.suggested
+        return finder.suggested, finder.optimal_lr.results
+
+    rate, results = fit_on_two_ranks(
+        tmp_path, lambda: LearningRateFinder(1e-4, num_training_steps=20), lambda rank: Counted(), read
+    )
+    assert rate in results["lr"]
+    assert len(results["loss"]) == 20
+
+
 def test_range_tests_that_cannot_be(trainer, refusal):
     class NoRate(TinyModule):
         def __init__(self):
@@ -254,6 +312,17 @@ def test_a_module_that_cannot_be_copied(trainer, refusal):
     )
 
 
+def test_a_tuner_of_several_processes(tmp_path, refusal):
+    def tune(environment):
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", accelerator="cpu", default_root_dir=tmp_path)
+        return refusal(ValueError, Tuner(trainer).lr_find, TinyModule())
+
+    assert run_ranks(tune) == 2 * [
+        "a trial runs in one process; this Trainer has 2: try with devices=1 first, or with a callback, such as "
+        "'learning_rate_finder' or 'batch_size_finder'"
+    ]
+
+
 # ---- the batch size ----
 
 
@@ -296,6 +365,24 @@ def test_the_largest_that_fits(trainer, options, found):
     module = Sized(100)
     assert Tuner(trainer).scale_batch_size(module, **options) == found
     assert module.batch_size == found
+
+
+@pytest.mark.parametrize(
+    ("most", "length", "options", "found"),
+    [
+        ((100, 20), 10_000, {}, 16),
+        ((20, 100), 10_000, {"mode": "binsearch", "margin": 0.0}, 20),
+        ((10, 1000), 40, {"init_val": 1000}, 7),  # the larger sizes are all of the data on the rank on which they fit
+    ],
+)
+def test_all_processes_train_with_the_size_that_fits_everywhere(tmp_path, most, length, options, found):
+    size = fit_on_two_ranks(
+        tmp_path,
+        lambda: BatchSizeFinder(**options),
+        lambda rank: Sized(most[rank], length=length),
+        lambda finder, module: (finder.optimal_batch_size, module.batch_size),
+    )
+    assert size == (found, found)
 
 
 def test_no_larger_than_the_data(trainer):

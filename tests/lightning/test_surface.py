@@ -184,3 +184,16 @@ def test_callbacks_and_loggers_take_the_arguments_of_2_6():
 
 
 KNOWN_DIFFERENCES: dict[str, list[str]] = {}
+
+
+def test_early_stopping_speaks_on_every_rank_unless_told_otherwise():
+    """Lightning's default, which is not leyden's."""
+
+    class Own(pl.callbacks.EarlyStopping):
+        def __init__(self):
+            super().__init__("x", patience=2)
+
+    stopping = pl.callbacks.EarlyStopping
+    by_position = ("x", 0.0, 3, False, "min", True, True, None, None, None, True)
+    made = [stopping("x"), Own(), stopping("x", log_rank_zero_only=True), stopping(*by_position)]
+    assert [callback.log_rank_zero_only for callback in made] == [False, False, True, True]

@@ -279,11 +279,24 @@ def test_a_store_of_mlflow_that_is_not_there_is_an_error_before_the_first_step(t
 def test_a_server_of_wandb_that_is_not_there_is_an_error_before_the_first_step(nobody, tmp_path):
     import wandb
 
-    settings = wandb.Settings(base_url=nobody, api_key="x" * 40, init_timeout=2)
+    settings = wandb.Settings(base_url=nobody, api_key="x" * 40)
     with pytest.raises(ConnectionError) as error:
         quiet(tmp_path, logger={"wandb": {"mode": "online", "settings": settings}}).fit(Untouched())
-    assert str(error.value).startswith("logger 'wandb' cannot open a run: ")
-    assert str(error.value).endswith("; pass mode='offline' and send it later with: wandb sync, or choose logger='jsonl'")
+    assert str(error.value) == (
+        f"logger 'wandb' cannot open a run: no server answers at {nobody!r}: [Errno 111] Connection refused; "
+        f"pass mode='offline' and send it later with: wandb sync, or choose logger='jsonl'"
+    )
+
+
+def test_a_server_of_comet_that_is_not_there_is_an_error_before_the_first_step(nobody, tmp_path, monkeypatch):
+    """Comet itself says so and goes on without."""
+    monkeypatch.setenv("COMET_URL_OVERRIDE", nobody)
+    with pytest.raises(ConnectionError) as error:
+        quiet(tmp_path, logger={"comet": {"api_key": "x" * 25}}).fit(Untouched())
+    assert str(error.value) == (
+        f"logger 'comet' cannot open a run: no server answers at {nobody + '/'!r}: [Errno 111] Connection refused; "
+        f"pass offline=True and send it later with: comet upload, or choose logger='jsonl'"
+    )
 
 
 def test_comet_without_a_key_is_an_error_before_the_first_step(tmp_path, monkeypatch):

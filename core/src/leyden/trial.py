@@ -19,6 +19,7 @@ from leyden.plugins import hook_plugins
 from leyden.profiler import Profiler
 from leyden.progress import Progress
 from leyden.seeding import isolated_random_state
+from leyden.strategy import Strategy
 
 if TYPE_CHECKING:
     from leyden.module import Module
@@ -41,6 +42,9 @@ def trial(
     copy that shares data sets and loaders; the data module is a shallow one. Afterwards random states and those of the
     loaders' generators and samplers are as before.
 
+    In a run of several processes each has a trial of its own, in which no other takes part: a plain strategy on the device of
+    this process. What is decided by it, the caller makes the same everywhere.
+
     Args:
         trainer: whose parts and settings; it may be running.
         module: what to copy.
@@ -50,11 +54,14 @@ def trial(
         settings: attributes of the Trainer that differ, such as ``max_steps``.
 
     Raises:
-        ValueError: the run has several processes, or a loader can be read once only.
+        ValueError: the Trainer has several processes that are not running yet, or a loader can be read once only.
         TypeError: the module cannot be copied.
     """
-    if trainer.world_size > 1:
-        raise ValueError(f"a trial runs in one process; this Trainer has {trainer.world_size}: try with devices=1 first")
+    if trainer.world_size > 1 and not trainer.running:
+        raise ValueError(
+            f"a trial runs in one process; this Trainer has {trainer.world_size}: try with devices=1 first, or with a callback, "
+            f"such as 'learning_rate_finder' or 'batch_size_finder'"
+        )
     copied = _copy(module)
     data = None if datamodule is None else copy.copy(datamodule)
     saved = list(_states([loaders, *_loaders_of(module), *_loaders_of(datamodule)]))
@@ -74,7 +81,7 @@ def trial(
 
 def _sibling(trainer: Trainer, callbacks: list[Any], settings: Mapping[str, Any]) -> Trainer:
     other = copy.copy(trainer)
-    other.strategy, other.precision = copy.copy(trainer.strategy), copy.deepcopy(trainer.precision)
+    other.strategy, other.precision = _alone(trainer.strategy), copy.deepcopy(trainer.precision)
     other.profiler, other.loggers, other.callbacks, other.added_callbacks = Profiler(), [], callbacks, []
     other.module = other.datamodule = None
     other.progress, other.history, other.metrics = Progress(), History(), Metrics(other.strategy)
@@ -102,6 +109,17 @@ def _sibling(trainer: Trainer, callbacks: list[Any], settings: Mapping[str, Any]
     for component in other.driving_parts():
         other.bus.register(component, role="component")
     return other
+
+
+def _alone(strategy: Strategy) -> Strategy:
+    """The strategy of a trial: a copy, or where there are several processes one that asks no other for anything."""
+    if strategy.world_size == 1:
+        return copy.copy(strategy)
+    plain = Strategy()
+    plain.accelerator, plain.device = strategy.accelerator, strategy.device
+    # Its number stays, for it says who prepares data and who speaks.
+    plain.rank, plain.local_rank, plain.node_rank = strategy.rank, strategy.local_rank, strategy.node_rank
+    return plain
 
 
 def _copy(module: Module) -> Module:

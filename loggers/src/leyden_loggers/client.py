@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import urllib.error
+import urllib.request
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -15,6 +17,8 @@ from leyden.messages import did_you_mean, listed, shown
 from leyden_loggers.hparams_file import plain
 from leyden_loggers.records import NoExperiment, RecordLogger
 from leyden_loggers.run_directory import refusing
+
+_PATIENCE = 10  # seconds
 
 
 class ClientLogger(RecordLogger):
@@ -119,6 +123,21 @@ class ClientLogger(RecordLogger):
             place.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=place).close()
         return str(place)
+
+    def _knock(self, uri: str, way_out: str) -> None:
+        """Asks whether anybody is there: clients themselves try again for minutes, or go on without a server.
+
+        Raises:
+            ConnectionError: nobody answers.
+        """
+        try:
+            urllib.request.urlopen(uri, timeout=_PATIENCE).close()
+        except urllib.error.HTTPError:
+            return  # somebody is, whatever he says
+        except OSError as error:
+            reason = getattr(error, "reason", error)
+            if "CERTIFICATE" not in str(reason):  # of certificates the client has its own opinion
+                raise self._refused(ConnectionError(f"no server answers at {uri!r}: {reason}"), way_out) from error
 
     def _refused(self, error: Exception, way_out: str) -> ConnectionError:
         return ConnectionError(f"logger {self.registered!r} cannot open a run: {error}; {way_out}, or choose logger='jsonl'")

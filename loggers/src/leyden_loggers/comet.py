@@ -16,6 +16,8 @@ from leyden_loggers.records import Record
 
 _OWN = ("project_name", "name", "version", "workspace", "api_key", "offline", "save_dir", "prefix")
 
+_WAY_OUT = "pass offline=True and send it later with: comet upload"
+
 
 class CometLogger(ClientLogger):
     """``"comet"``: an experiment of Comet; needs ``pip install "leyden-loggers[comet]"``.
@@ -97,10 +99,19 @@ class CometLogger(ClientLogger):
             if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
                 # What is continued offline has settings of its own for some, and no argument for them.
                 options = {option: value for option, value in options.items() if option in taken}
+            config: Any = comet_ml.config
+            # A key may name its server, which asking for it makes known.
+            if not (self.offline or self._options.get("disabled")) and config.get_api_key(self._api_key, config.get_config()):
+                self._knock(config.get_backend_address(), _WAY_OUT)
             try:
-                self._experiment = factory(**options)
+                opened = factory(**options)
             except (ValueError, comet_ml.exceptions.CometException) as error:
-                raise self._refused(error, "pass offline=True and send it later with: comet upload") from error
+                raise self._refused(error, _WAY_OUT) from error
+            if not self.offline and not getattr(
+                opened, "alive", True
+            ):  # it has said why, and would take everything and send nothing
+                raise self._refused(ConnectionError("the server did not take it"), _WAY_OUT)
+            self._experiment = opened
             if self._name is not None and self._key is None:
                 self._experiment.set_name(self._name)
             self._key = self._experiment.get_key()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import urllib.error
-import urllib.request
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +24,7 @@ _NOT_IN_KEYS = re.compile(r"[^\w./: -]", re.ASCII)
 _LONGEST_PARAM = 6000
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # what a server takes in one request
 _STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-_PATIENCE = 10  # seconds
+_WAY_OUT = "check tracking_uri"
 
 
 class MLflowLogger(ClientLogger):
@@ -101,7 +99,7 @@ class MLflowLogger(ClientLogger):
             place = Path(self._writable_save_dir()).absolute()
             uri, artifacts = f"sqlite:///{place / 'mlflow.db'}", (place / "mlartifacts").as_uri()
         if uri.startswith(("http://", "https://")):
-            self._knock(uri)
+            self._knock(uri, _WAY_OUT)
         try:
             client = mlflow.MlflowClient(uri)
             if self._run_id is not None:
@@ -113,19 +111,8 @@ class MLflowLogger(ClientLogger):
                 known = known or client.create_experiment(self.experiment_name, artifact_location=artifacts)
                 self._run_id = client.create_run(known, run_name=self._name, tags=self.tags).info.run_id
         except mlflow.MlflowException as error:
-            raise self._refused(error, "check tracking_uri") from error
+            raise self._refused(error, _WAY_OUT) from error
         return client
-
-    def _knock(self, uri: str) -> None:
-        """Asks whether anybody is there: the client itself would try again for minutes."""
-        try:
-            urllib.request.urlopen(uri, timeout=_PATIENCE).close()
-        except urllib.error.HTTPError:
-            return  # somebody is, whatever he says
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            if "CERTIFICATE" not in str(reason):  # of certificates the client has its own opinion
-                raise self._refused(ConnectionError(f"no server answers at {uri!r}: {reason}"), "check tracking_uri") from error
 
     # ---- records ----
 

@@ -20,6 +20,8 @@ _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
 MODES = ("online", "offline", "disabled", "shared")
 STEP = "trainer/global_step"
 
+_WAY_OUT = "pass mode='offline' and send it later with: wandb sync"
+
 
 class WandbLogger(ClientLogger):
     """``"wandb"``: a run of Weights & Biases; needs ``pip install "leyden-loggers[wandb]"``.
@@ -87,18 +89,29 @@ class WandbLogger(ClientLogger):
             if int(time.time()) == self._opened_at:
                 time.sleep(1 - time.time() % 1)  # W&B names an offline run's directory by id and second, and would write over it
             self._opened_at = int(time.time())
+            self._look_for_server()
             arguments: dict[str, Any] = {"mode": self.mode, "resume": "allow", "reinit": "create_new", **self._options}
             try:
                 self._run = wandb.init(
                     project=self.project, name=self._name, id=self._id, dir=self._writable_save_dir(), **arguments
                 )
             except Error as error:
-                raise self._refused(error, "pass mode='offline' and send it later with: wandb sync") from error
+                raise self._refused(error, _WAY_OUT) from error
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             # A script of many Trainers would otherwise have as many runs open at its end.
             weakref.finalize(self, _finish, self._run)
         return self._run
+
+    def _look_for_server(self) -> None:
+        import wandb
+
+        known = wandb.setup().settings  # what the environment and W&B's own files say
+        given = self._options.get("settings") or {}
+        own: dict[str, Any] = given if isinstance(given, dict) else given.model_dump(include=given.model_fields_set)
+        mode = self.mode or own.get("mode") or known.mode
+        if mode in ("online", "shared"):
+            self._knock(own.get("base_url") or known.base_url, _WAY_OUT)
 
     def _write(self, records: Sequence[Record]) -> None:
         for record in records:

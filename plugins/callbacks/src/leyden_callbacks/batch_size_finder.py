@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from leyden import Callback
 from leyden.messages import did_you_mean, shown
 from leyden.trial import trial
@@ -116,11 +117,15 @@ def scale_batch_size(
             if not is_out_of_memory(raised):
                 raise
             error = raised.with_traceback(None)  # which holds the tensors of the failed step
-        seen[size] = error is None
-        if error is not None:
+        fitted = error is None
+        if not fitted:
             del error
             free_memory()
-        return seen[size]
+        if trainer.world_size > 1:  # what does not fit on one device is too large for all
+            agreed = trainer.strategy.all_reduce(torch.tensor([int(fitted), most]), "min")
+            fitted, most = bool(agreed[0]), int(agreed[1])
+        seen[size] = fitted
+        return fitted
 
     size = largest_that_fits(fits, mode=mode, init_val=init_val, max_trials=max_trials, margin=margin, max_val=max_val)
     return min(size, most)
@@ -174,6 +179,9 @@ class BatchSizeFinder(Callback):
 
     The module or the data module reads it from ``self.batch_size`` in its ``train_dataloader``. A run that goes on from a
     checkpoint keeps its batch size.
+
+    With several processes each tries by itself, so that the buffers in which gradients are exchanged are not counted, and all
+    train with the largest size that fits everywhere.
 
     Args:
         mode: ``"power"`` doubles until memory runs out; ``"binsearch"`` then looks between the last two.

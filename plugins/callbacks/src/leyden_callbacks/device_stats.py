@@ -9,6 +9,7 @@ from leyden import Callback
 from leyden_callbacks.arguments import check_bool
 
 if TYPE_CHECKING:
+    import torch
     from leyden import Module, Trainer
 
 
@@ -16,7 +17,8 @@ class DeviceStatsMonitor(Callback):
     """Gives loggers the statistics of the device at each log point, and those of the machine's processors if asked.
 
     The keys are ``device/<name>``, such as ``device/memory_allocated_bytes``, and ``cpu/percent``, ``cpu/memory_percent``,
-    ``cpu/swap_percent`` and ``cpu/process_memory_bytes``. Nothing is waited for.
+    ``cpu/swap_percent`` and ``cpu/process_memory_bytes``. Where a process trains on several devices, as under ``strategy="dp"``,
+    each has keys of its own, ``device/<index>/<name>``. Nothing is waited for.
 
     Args:
         cpu_stats: whether to record the processors too; None does so where the run trains on them.
@@ -63,10 +65,20 @@ class DeviceStatsMonitor(Callback):
             return
         module.log_dict(self.stats(trainer), on_step=True, on_epoch=False, rank_zero_only=True)
 
+    def _devices(self, trainer: Trainer) -> list[tuple[str, torch.device]]:
+        """The devices of this process, and what their keys begin with."""
+        own = {"device": trainer.strategy.device}
+        if trainer.strategy.replicas > 1:
+            several = {trainer.accelerator.device(index): f"device/{index}" for index in reversed(trainer.device_ids)}
+            if len(several) > 1:  # simulated ones are all the same
+                own = {prefix: device for device, prefix in reversed(several.items())}
+        return list(own.items())
+
     def stats(self, trainer: Trainer) -> dict[str, float]:
         """What it records, as of now."""
-        device = trainer.strategy.device
-        found = {f"device/{name}": float(value) for name, value in trainer.accelerator.stats(device).items()}
+        found: dict[str, float] = {}
+        for prefix, device in self._devices(trainer):
+            found |= {f"{prefix}/{name}": float(value) for name, value in trainer.accelerator.stats(device).items()}
         if self._process is not None:
             psutil = _psutil()
             found |= {

@@ -46,7 +46,8 @@ class EarlyStopping(Callback):
         stopping_threshold: stop when the value is better than this.
         divergence_threshold: stop when the value is worse than this.
         check_on_train_epoch_end: True checks at the end of each epoch, False after each validation.
-        log_rank_zero_only: whether rank 0 alone says what there is to say; otherwise every rank does, with its number.
+        log_rank_zero_only: whether rank 0 alone says what there is to say; otherwise every rank does, with its number. All
+            ranks decide by the same values, so that by default one speaks.
         baseline: what the value must be better than to count as an improvement at all.
         start_from_epoch: epochs at the start whose values are not looked at.
 

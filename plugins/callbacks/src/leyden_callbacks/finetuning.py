@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from leyden import Callback
 from leyden.messages import listed, shown
 from torch import nn
@@ -24,12 +25,15 @@ class BaseFinetuning(Callback):
     """Freezes what :meth:`freeze_before_training` says, and calls :meth:`finetune_function` at the start of each epoch.
 
     Subclasses write these two with the helpers of this class. Parameter groups that were added come back with a checkpoint.
+    With several processes the gradients of what is trained later are averaged after backward, not while it runs.
     """
 
     def __init__(self) -> None:
         self._added: dict[str, list[dict[str, Any]]] = {}
         """By the index of an optimizer, the options of each group that was added, parameters by their names."""
         self._loaded: dict[str, Any] | None = None
+        self._frozen_at_first: list[nn.Parameter] = []
+        """Where there are several processes: parameters whose gradients the strategy does not know of."""
 
     # ---- for subclasses ----
 
@@ -117,15 +121,17 @@ class BaseFinetuning(Callback):
         """Freezes, before any optimizer exists.
 
         Raises:
-            ValueError: the run has several processes.
+            ValueError: the strategy shards the module.
         """
         if stage != "fit":
             return
-        if trainer.world_size > 1:
+        if trainer.strategy.device_mesh is not None:
             raise ValueError(
-                f"{type(self).__name__} runs in one process: strategies of several reduce the gradients of those parameters only "
-                f"that can be trained when the run starts"
+                f"{type(self).__name__} freezes parameters before a run and trains them later, but strategy="
+                f"{trainer.strategy.name!r} shards those that can be trained when the run starts; choose one that does not, "
+                f"such as 'ddp'"
             )
+        self._frozen_at_first = []
         self._added, self._loaded = {}, None
         self.freeze_before_training(module)
 
@@ -142,6 +148,26 @@ class BaseFinetuning(Callback):
                 for parameter in members:
                     parameter.requires_grad = True
                 trainer.optimizers[int(index)].add_param_group({**group, "params": members})
+
+    def validate_run(self, trainer: Trainer, module: Module) -> None:
+        """Notes what the strategy has seen frozen: of those that can be trained later it averages no gradients."""
+        if trainer.world_size > 1:
+            self._frozen_at_first = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+
+    def on_after_backward(self, trainer: Trainer, module: Module) -> None:
+        """Averages those gradients over processes, which is the same for the sum of a window as for each batch of it."""
+        unfrozen = [parameter for parameter in self._frozen_at_first if parameter.requires_grad]
+        if not unfrozen:
+            return
+        by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
+        for parameter in unfrozen:
+            by_dtype.setdefault(parameter.dtype, []).append(parameter)
+        for parameters in by_dtype.values():
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            mean = trainer.strategy.all_reduce(torch.cat([gradient.reshape(-1) for gradient in gradients]), "mean")
+            parts = torch.split(mean, [parameter.numel() for parameter in parameters])
+            for parameter, part in zip(parameters, parts, strict=True):
+                parameter.grad = part.view_as(parameter)
 
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Lets the subclass unfreeze, and notes the groups that it added."""
@@ -230,7 +256,7 @@ class BackboneFinetuning(BaseFinetuning):
 
         Raises:
             AttributeError: the module has none.
-            ValueError: the run has several processes.
+            ValueError: the strategy shards the module.
         """
         if stage != "fit":
             return

@@ -223,6 +223,8 @@ def range_test(
     given: dict[str, Any] = {"datamodule": datamodule, "loaders": train_dataloaders, "callbacks": [ramp]}
     with trial(trainer, module, **given, max_steps=num_training, max_epochs=-1) as (other, copied, data):
         other.fit(copied, train_dataloaders, datamodule=data)
+    # Each process tests by itself; all go by what the first one saw.
+    found.results, found.stopped_early = trainer.strategy.broadcast((found.results, found.stopped_early))
     return found
 
 
@@ -271,6 +273,8 @@ class LearningRateFinder(Callback):
 
     The module's ``configure_optimizers`` reads it from ``self.lr``, ``self.learning_rate`` or ``self.hparams``. A run that
     goes on from a checkpoint has its learning rate already, so nothing is tested then.
+
+    With several processes each tests by itself, with batches of one process, and all train with what rank 0 found.
 
     Args:
         min_lr: the first learning rate of the test.

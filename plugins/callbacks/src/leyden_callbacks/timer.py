@@ -8,8 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from leyden import Callback
-from leyden.intervals import parse_interval
-from leyden.messages import shown
+from leyden.intervals import seconds
 
 from leyden_callbacks.arguments import check_bool, check_choice
 from leyden_callbacks.speech import say
@@ -41,7 +40,7 @@ class Timer(Callback):
         owner = type(self).__name__
         check_choice(owner, "interval", interval, ("step", "epoch"))
         check_bool(owner, "verbose", verbose)
-        self.duration = None if duration is None else _seconds(duration, f"{owner}(duration={duration!r})")
+        self.duration = None if duration is None else seconds(duration, f"{owner}(duration={duration!r})")
         """Seconds of training until it stops; None is never."""
         self.interval = interval
         self.verbose = verbose
@@ -172,22 +171,3 @@ class Timer(Callback):
         """Stops what a failure left running."""
         for running in list(self._started):
             self._end(running)
-
-
-def _seconds(duration: Any, label: str) -> float:
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    if isinstance(duration, Mapping):
-        try:
-            return timedelta(**duration).total_seconds()
-        except TypeError as error:
-            raise TypeError(f"{label}: expected the arguments of timedelta, such as {{'hours': 12}}: {error}") from None
-    if not isinstance(duration, str):
-        raise TypeError(f"{label}: expected a text such as '12 h', a timedelta or a dict, got {shown(duration)}")
-    parts = duration.split(":")
-    if len(parts) > 1:
-        if len(parts) > 4 or not all(part.isdigit() for part in parts):
-            raise ValueError(f"{label}: expected DD:HH:MM:SS in numbers, or a number and a unit, such as '12 h'")
-        factors = (1, 60, 3600, 86400)
-        return float(sum(int(part) * factor for part, factor in zip(reversed(parts), factors, strict=False)))
-    return parse_interval(duration, "duration", ("second",), label=label).count

@@ -77,6 +77,10 @@ def _read_mode(name: str, kwargs: dict[str, Any], monitor: str | None) -> None:
         kwargs["mode"] = mode
 
 
+_ZERO_ONLY = 10
+"""How many arguments after ``monitor`` it takes by position to give ``log_rank_zero_only`` too."""
+
+
 def _early_stopping(base: Any) -> Any:
     class EarlyStopping(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
         def __init__(self, monitor: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -86,6 +90,8 @@ def _early_stopping(base: Any) -> Any:
                     legacy(f"{name}() without monitor", f"{name}(monitor='val_loss')")
                     monitor = "val_loss"
                 _read_mode(name, kwargs, monitor)
+                if len(args) < _ZERO_ONLY:
+                    kwargs.setdefault("log_rank_zero_only", False)  # Lightning's default: every rank says it
                 super().__init__(monitor, *args, **kwargs)
 
     return EarlyStopping
