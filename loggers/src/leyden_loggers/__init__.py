@@ -7,8 +7,9 @@ A module is imported when something of it is asked for, so that choosing one par
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leyden.lazy import lazy
 
 if TYPE_CHECKING:
     from leyden_loggers.comet import CometLogger
@@ -42,10 +43,4 @@ _HOMES = {
     "WandbLogger": "wandb",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-    return value
+__getattr__ = lazy(globals(), _HOMES)
