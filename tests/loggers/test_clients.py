@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -364,6 +365,56 @@ def test_mlflow_has_params_status_and_experiment_and_a_run_can_be_continued(stor
     assert again.data.params == {"lr": "0.25"}
     assert "leyden: MLflow keeps 'lr' of this run as '0.25'; it is '0.5' now [LYL06]\n" in capsys.readouterr().err
     assert logger.experiment.get_experiment(run.info.experiment_id).name == "digits"
+
+
+SERVER = """
+import os, socket, sys
+import warnings
+warnings.simplefilter("ignore")
+os.environ["_MLFLOW_SERVER_FILE_STORE"] = os.environ["_MLFLOW_SERVER_REGISTRY_STORE"] = "sqlite:///" + sys.argv[1]
+os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = sys.argv[1] + "-artifacts"
+import uvicorn
+from mlflow.server.fastapi_app import app
+bound = socket.socket()
+bound.bind(("127.0.0.1", 0))
+bound.listen()
+print(bound.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[bound])
+"""
+
+
+@pytest.fixture
+def mlflow_server(store, tmp_path):
+    """The address of MLflow's own tracking server, and its process."""
+    for module in ("flask", "flask_cors", "graphene"):
+        pytest.importorskip(module)
+    database = shutil.copy(store, tmp_path / "server.db")
+    with (tmp_path / "server.err").open("w") as err:
+        process = subprocess.Popen([sys.executable, "-c", SERVER, str(database)], stdout=subprocess.PIPE, stderr=err, text=True)
+    try:
+        port = process.stdout.readline().strip()
+        assert port, (tmp_path / "server.err").read_text()
+        uri = f"http://127.0.0.1:{port}"
+        urllib.request.urlopen(f"{uri}/health", timeout=120).close()
+        yield uri, process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_server_of_mlflow_has_a_record_for_each_step_and_how_the_run_ended(mlflow_server, tmp_path):
+    uri, _ = mlflow_server
+    logger = MLflowLogger("digits", tracking_uri=uri)
+    quiet(tmp_path, logger=logger, max_epochs=2).fit(TinyModule(lr=0.25))
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    run = client.get_run(logger.version)
+    assert (run.info.status, run.data.params) == ("FINISHED", {"lr": "0.25"})
+    assert client.get_experiment(run.info.experiment_id).name == "digits"
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")] == list(range(8))
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "val_loss")] == [3, 7]
 
 
 def test_mlflow_is_told_how_a_run_ended(store, tmp_path):
