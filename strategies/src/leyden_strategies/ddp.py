@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from leyden import Module, Precision, hookimpl
+from leyden import Module, Precision, Profiler, hookimpl
 from leyden.interrupts import in_notebook
 from leyden.messages import listed
 from leyden.module import is_overridden
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leyden_strategies.processes import ProcessesStrategy
+from leyden_strategies.short_forward import short_forward
 from leyden_strategies.uneven import Batches, join_others, stop_together, wrap_around
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class StepModule(nn.Module):
         """Runs the step function."""
         return getattr(self.module, self.name)(*args, **kwargs)
 
+    # Nobody sees this module, so that nobody has hooks on it, and those of torch's call cost two frames in each step.
+    __call__ = forward
+
 
 class Votes:
     """What a :class:`BallotModule` has for each step, as plain attributes: those of a module cost some calls each."""
@@ -56,6 +60,8 @@ class Votes:
         """Whether a loss that is not finite is one that is skipped, which is read from the device in each step."""
         self.is_scaled = is_overridden("unscale", module.trainer.precision, Precision)
         """Whether the ballot's gradient has the scale of a loss that was scaled."""
+        self.is_plain = ballot.device.type == "cpu" and not self.is_scaled
+        """Whether the ballot's gradient is what was counted, and read at once."""
 
 
 class BallotModule(StepModule):
@@ -88,6 +94,8 @@ class BallotModule(StepModule):
         elif isinstance(loss, Tensor):
             loss = loss + votes.ballot
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
+
+    __call__ = forward
 
 
 class DDPStrategy(ProcessesStrategy):
@@ -153,6 +161,8 @@ class DDPStrategy(ProcessesStrategy):
         self.comm_hook = comm_hook
         self.comm_state = comm_state
         self._ddp: DistributedDataParallel | None = None
+        self._forward: Callable[..., Any] = _let_go
+        """What runs a step in DDP."""
         self._votes: Votes | None = None
         self._automatic = True
         """Whether the module that DDP is around is optimized automatically."""
@@ -164,6 +174,10 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the next batch begins an accumulation window."""
         self._looked = False
         """Whether the first gradients were looked at, for parameters that have none."""
+        self._settled = False
+        """Whether DDP has run the two steps after which it does the same in each."""
+        self._shortens = True
+        """Whether nobody asked to see or to compile what DDP does in its forward."""
         self._divided: set[int] = set()
         """The parameters whose gradients were divided by what was counted."""
 
@@ -196,6 +210,7 @@ class DDPStrategy(ProcessesStrategy):
             return step
         if self._ddp is None:
             self._ddp = self._wrapped(module)
+            self._forward = self._ddp
         # In manual optimization backward runs inside of the step, so that DDP's forward would come too late.
         return self._run if module.automatic_optimization else step
 
@@ -218,24 +233,24 @@ class DDPStrategy(ProcessesStrategy):
             **options,
         )
         self._automatic = module.automatic_optimization
+        self._shortens = module.trainer.compile_options is None and type(module.trainer.profiler) is Profiler
         self._votes = wrapped.module.votes if ballots else None
         if self.comm_hook is not None:
             wrapped.register_comm_hook(self.comm_state, self.comm_hook)
         return wrapped
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        ddp = self._ddp
-        assert ddp is not None
         self._reduced = self._reduces
         if self._counted and self._votes is not None:
             self._counted = False
-            self._divided.clear()
+            if self._divided:
+                self._divided.clear()
             self._votes.ballot.grad = None  # a window begins
         try:
-            return ddp(*args, **kwargs)
+            return self._forward(*args, **kwargs)
         except RuntimeError as error:
-            if "finished reduction in the prior iteration" in str(error):
-                self._refuse_unused(ddp.module.module, "in the last batch")
+            if self._ddp is not None and "finished reduction in the prior iteration" in str(error):
+                self._refuse_unused(self._ddp.module.module, "in the last batch")
             raise
 
     def _refuse_unused(self, module: Module, when: str) -> None:
@@ -281,9 +296,19 @@ class DDPStrategy(ProcessesStrategy):
             self._ddp.require_backward_grad_sync = enabled
 
     @hookimpl(tryfirst=True)
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Averages gradients that backward left local: those of a window that an epoch's end cut short."""
+    def on_before_optimizer_step(self, trainer: Trainer, module: Module, optimizer: Optimizer) -> None:
+        """Makes gradients the mean over what was counted, which they are where no rank skipped anything."""
         self.withholds_step = False
+        votes = self._votes
+        if votes is not None and votes.is_plain and self._settled and self._reduced:
+            counted = votes.ballot.grad
+            if counted is not None and counted.item() == 1.0:  # every rank had a whole window: the usual step
+                self._counted = True
+                return
+        self._complete(optimizer)
+
+    def _complete(self, optimizer: Optimizer) -> None:
+        """Averages gradients that backward left local, those of a window that an epoch's end cut short, and counts."""
         reduced, self._reduced = self._reduced, self._reduced and self._ddp is not None and self._automatic
         if self.world_size == 1 or self._ddp is None:
             return
@@ -291,6 +316,10 @@ class DDPStrategy(ProcessesStrategy):
             self._looked = True
             if not self._ddp.find_unused_parameters and self._automatic:
                 self._refuse_unused(self._ddp.module.module, "in the first batch")
+        elif reduced and not self._settled:
+            self._settled = True
+            if self._shortens:
+                self._forward = short_forward(self._ddp)
         votes = self._votes
         if not reduced:
             self._average(optimizer, None if votes is None else votes.ballot)
@@ -401,10 +430,15 @@ class DDPStrategy(ProcessesStrategy):
         """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
         alive = None if self._ddp is None else weakref.ref(self._ddp)
         self._ddp = self._votes = None
+        self._forward = _let_go
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
-        self._counted, self.withholds_step, self._looked, self.idle = True, False, False, False
+        self._counted, self.withholds_step, self._looked, self._settled, self.idle = True, False, False, False, False
         super().teardown(module)
+
+
+def _let_go(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("a training step was run outside of a fit")
 
 
 def _buffers_argument(ddp: type) -> str:

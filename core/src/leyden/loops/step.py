@@ -85,7 +85,7 @@ class TrainStep:
         """Whether ``optimizer.zero_grad()`` and hooks are all there is to clearing gradients."""
         self.unscales = is_overridden("unscale", trainer.precision, Precision)
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
-        self.prepares = self.unscales or self.clips or self.accumulated > 1 or trainer.strategy.weighs_batches
+        self.prepares = self.unscales or self.clips or self.accumulated > 1
         """Whether :meth:`before_step` has anything to do but call hooks."""
         self.is_usual = (
             self.optimizer is not None
@@ -94,7 +94,7 @@ class TrainStep:
             and self.clears_plainly
             and self.backward is Tensor.backward
         )
-        """Whether forward, ``loss.backward()`` and ``optimizer.step()`` are all there is to a batch."""
+        """Whether forward, ``loss.backward()`` and ``optimizer.step()`` are all there is to a batch, but for hooks."""
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
         """Adds the gradients of one batch.

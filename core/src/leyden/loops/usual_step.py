@@ -37,6 +37,7 @@ def _usual(step: TrainStep) -> Train:
     the library's code and data, so that each call and each attribute costs several times what a loop of its own would show.
     """
     trainer, module, calls, progress, index = step.trainer, step.module, step.calls, step.progress, step.index
+    strategy = trainer.strategy
     training_step, optimizer = step.training_step, step.optimizers[0]
     # torch's own, which opens a range for profilers around the same two loops, takes as long as one more operation.
     clears_here = type(optimizer).zero_grad is _ZERO_GRAD and "zero_grad" not in vars(optimizer)
@@ -69,12 +70,14 @@ def _usual(step: TrainStep) -> Train:
                 hook(trainer, module)
             for hook in calls.on_before_optimizer_step:
                 hook(trainer, module, optimizer)
-        optimizer.step()
-        progress.optimizer_steps[index] += 1
-        progress.global_step += 1
+        updated = not (hooked and strategy.withholds_step) or step.stepped(False)
+        if updated:
+            optimizer.step()
+            progress.optimizer_steps[index] += 1
+            progress.global_step += 1
         if not calls.on_train_batch_end:
-            return UNSEEN, True
+            return UNSEEN, updated
         loss = loss.detach()
-        return {"loss": loss} if output.__class__ is Tensor else {**output, "loss": loss}, True
+        return {"loss": loss} if output.__class__ is Tensor else {**output, "loss": loss}, updated
 
     return train

@@ -6,6 +6,7 @@ Only the standard library is used, for the process that watches must be small.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -327,8 +328,9 @@ def _how_it_ended(code: int) -> str:
 
 def _waits(stack: str) -> bool:
     """Whether the thread that runs Python's main code is inside of a collective, or of backward, which has some."""
-    top = last_frames(stack).splitlines()[1:5]
-    return any("torch/distributed/" in line or "torch/autograd/" in line or "parallel/distributed" in line for line in top)
+    frames = last_frames(stack).splitlines()[1:]
+    own = itertools.takewhile(lambda line: "/torch/" in line, frames)  # a step that hangs is called by DDP too
+    return any("torch/distributed/" in line or "torch/autograd/" in line or "parallel/distributed" in line for line in own)
 
 
 def _at_terminal() -> bool:
