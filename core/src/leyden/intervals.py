@@ -80,10 +80,10 @@ def seconds(duration: Any, label: str) -> float:
     """
     if isinstance(duration, str) and ":" not in duration:
         return parse_interval(duration, "duration", ("second",), label=label).count
-    duration = as_timedelta(duration, label)
-    if duration <= timedelta():
+    time = as_timedelta(duration, label)
+    if time <= timedelta():
         raise ValueError(f"{label}: expected a time above 0")
-    return duration.total_seconds()
+    return time.total_seconds()
 
 
 def as_timedelta(duration: Any, label: str) -> timedelta:
