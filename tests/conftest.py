@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,3 +43,13 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
             places = [getattr(module, "__file__", None), *(paths if isinstance(paths, Iterable) else [])]
             if any(str(place).startswith(temporary) for place in places):
                 del sys.modules[name]
+
+
+@pytest.fixture
+def plain_handlers() -> Iterator[None]:
+    """The system's own handlers of signals, whatever the tests run under, and those before them afterwards."""
+    own = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in own.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

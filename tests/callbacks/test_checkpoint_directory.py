@@ -15,6 +15,8 @@ from leyden.checkpoint.lock import DirectoryLock, DirectoryTaken
 from leyden.testing import TinyModule
 from leyden_callbacks import ModelCheckpoint
 
+pytestmark = pytest.mark.usefixtures("plain_handlers")
+
 
 def listed(folder):
     return [entry["name"] for entry in json.loads((folder / "checkpoints.json").read_text())["checkpoints"]]
@@ -37,16 +39,6 @@ class Signalled(TinyModule):
         if self.global_step == self.at - 1:
             os.kill(os.getpid(), self.number)
         return super().training_step(batch, batch_idx)
-
-
-@pytest.fixture(autouse=True)
-def plain_handlers():
-    """The system's own handlers, and the ones before them afterwards."""
-    own = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in own.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 # ---- a new process ----

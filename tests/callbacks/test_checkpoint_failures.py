@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from datetime import timedelta
 
 import pytest
@@ -210,15 +209,7 @@ def test_a_loss_that_fails_before_an_optimizer_with_a_closure_updates_anything_i
     assert saved() == ["epoch=0-step=4.ckpt", "exception-epoch=1-step=5.ckpt"]
 
 
-@pytest.fixture
-def ctrl_c():
-    """Python's own handler, which a process that was started in the background has not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.usefixtures("plain_handlers")
 def test_the_first_ctrl_c_is_saved_by_the_callback_for_exceptions_and_goes_on_exactly(fit, tmp_path):
     whole, stopped = TinyModule(), TinyModule()
     stopped.load_state_dict(whole.state_dict())
@@ -235,7 +226,7 @@ def test_the_first_ctrl_c_is_saved_by_the_callback_for_exceptions_and_goes_on_ex
     assert torch.equal(stopped.layer.weight, whole.layer.weight)
 
 
-@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.usefixtures("plain_handlers")
 def test_a_second_ctrl_c_in_the_middle_of_a_step_is_not_saved_and_that_is_said(fit, tmp_path, capsys):
     def interrupt(trainer, module):
         if trainer.global_step == 5:

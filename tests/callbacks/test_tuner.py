@@ -12,7 +12,7 @@ import torch
 from leyden import Trainer
 from leyden.testing import RandomData, TinyDataModule, TinyModule, run_ranks
 from leyden_callbacks import BatchSizeFinder, LambdaCallback, LearningRateFinder, Tuner
-from leyden_callbacks.batch_size_finder import largest_that_fits
+from leyden_callbacks.batch_size_finder import Search
 from leyden_callbacks.learning_rate_finder import RangeTest
 from torch import nn
 from torch.utils.data import DataLoader
@@ -417,11 +417,11 @@ def test_a_search_asks_as_little_as_it_can():
         asked.append(size)
         return size <= 13
 
-    options = {"init_val": 2, "max_trials": 25, "margin": 0.0, "max_val": 8192}
-    assert largest_that_fits(fits, mode="power", **options) == 8
+    options = {"steps_per_trial": 3, "init_val": 2, "max_trials": 25, "margin": 0.0, "max_val": 8192}
+    assert Search("power", **options).largest(fits) == 8
     assert asked == [2, 4, 8, 16]
     asked.clear()
-    assert largest_that_fits(fits, mode="binsearch", **options) == 13
+    assert Search("binsearch", **options).largest(fits) == 13
     assert asked == [2, 4, 8, 16, 12, 14, 13]
 
 
@@ -433,8 +433,8 @@ def test_searches_that_cannot_be(trainer, refusal):
         "out of memory with a batch of 500 samples; allow more than max_trials=2, or begin lower"
     )
     assert refusal(ValueError, scale, module, module.train_dataloader()) == (
-        "scale_batch_size() cannot change the batch size of a loader; write the loaders in the module or a data module, with "
-        "batch_size=self.batch_size"
+        "scale_batch_size() cannot change the batch size of a loader that you pass; write the loaders in the module or a data "
+        "module, with batch_size=self.batch_size"
     )
     assert refusal(AttributeError, scale, TinyModule()) == (
         "scale_batch_size: TinyModule has no 'batch_size' to set; its loaders must be made in train_dataloader() with "
@@ -446,8 +446,8 @@ def test_searches_that_cannot_be(trainer, refusal):
     assert refusal(ValueError, BatchSizeFinder, margin=1) == "BatchSizeFinder(margin=1): expected a fraction below 1"
     trainer.callbacks.append(BatchSizeFinder())
     assert refusal(ValueError, trainer.fit, module, module.train_dataloader()) == (
-        "BatchSizeFinder cannot change the batch size of a loader that was given to fit(); write train_dataloader() in the "
-        "module or a data module, with batch_size=self.batch_size"
+        "BatchSizeFinder cannot change the batch size of a loader that you pass; write the loaders in the module or a data "
+        "module, with batch_size=self.batch_size"
     )
 
 

@@ -467,27 +467,6 @@ def test_nothing_to_evaluate_on_is_an_error(stage, short):
     )
 
 
-def test_a_data_module_is_prepared_and_set_up_before_its_loaders_are_asked_for():
-    calls = []
-
-    class Notes(DataModule):
-        def prepare_data(self):
-            calls.append("prepare_data")
-
-        def setup(self, stage):
-            calls.append(f"setup {stage}")
-
-        def train_dataloader(self):
-            calls.append("train_dataloader")
-            return [X]
-
-        def teardown(self, stage):
-            calls.append(f"teardown {stage}")
-
-    Trainer(max_epochs=1).fit(Takes(), datamodule=Notes())
-    assert calls == ["prepare_data", "setup fit", "train_dataloader", "teardown fit"]
-
-
 def test_from_datasets_makes_a_data_module():
     datamodule = DataModule.from_datasets(
         RandomData(8), [RandomData(4), RandomData(6)], predict_dataset=RandomData(2), batch_size=2

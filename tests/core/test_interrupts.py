@@ -17,16 +17,6 @@ from leyden.testing import TinyModule
 pytestmark = pytest.mark.usefixtures("core_alone", "plain_handlers")
 
 
-@pytest.fixture
-def plain_handlers():
-    """The system's own handlers, and the ones before them afterwards."""
-    own = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in own.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 class Signalled(TinyModule):
     """Sends itself signals inside a step."""
 

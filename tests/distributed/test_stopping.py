@@ -81,3 +81,4 @@ def test_two_devices_in_a_notebook_train_and_leave_what_they_made_in_the_cell(mo
     assert not bool((module.layer.weight == before).all())
     assert "val_loss" in trainer.callback_metrics
     assert history is trainer.history
+    assert trainer.state.finished

@@ -111,12 +111,10 @@ class Presses(TinyModule):
 
 
 @pytest.fixture
-def ctrl_c():
-    """Python's own handler, whatever the tests run under, and the one before it afterwards."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def ctrl_c(plain_handlers):
+    """Python's own handler, which the run puts back."""
     yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the run did not put the handler back"
-    signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.usefixtures("ctrl_c")

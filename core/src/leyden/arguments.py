@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from leyden.intervals import Interval, parse_interval
+from leyden.intervals import Interval, as_timedelta, parse_interval
 from leyden.messages import did_you_mean, listed, shown
 from leyden.quarantine import is_policy
 
@@ -172,17 +172,15 @@ def refuse_unknown(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> None
 
 
 def duration(value: Any, argument: str) -> timedelta:
-    """A ``timedelta`` from one, from a dict of its arguments, or from ``"DD:HH:MM:SS"``.
+    """A ``timedelta`` from one, from a dict of its arguments, or from ``"DD:HH:MM:SS"`` with all its parts.
 
     Raises:
         ValueError: it is none of these.
     """
-    if isinstance(value, timedelta):
-        return value
+    label = f"Trainer({argument}={value!r})"
     try:
-        if isinstance(value, dict):
-            return timedelta(**value)
-        days, hours, minutes, seconds = (int(part) for part in value.split(":"))
-        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    except (TypeError, ValueError, AttributeError):
-        raise ValueError(f"Trainer({argument}={value!r}): expected {TABLE[argument].expected}, got {shown(value)}") from None
+        if isinstance(value, str) and value.count(":") != 3:
+            raise ValueError("a part is missing")
+        return as_timedelta(value, label)
+    except (TypeError, ValueError):
+        raise ValueError(f"{label}: expected {TABLE[argument].expected}, got {shown(value)}") from None

@@ -78,25 +78,40 @@ def seconds(duration: Any, label: str) -> float:
         TypeError: it is none of these.
         ValueError: it cannot be read, or is no time above 0.
     """
+    if isinstance(duration, str) and ":" not in duration:
+        return parse_interval(duration, "duration", ("second",), label=label).count
+    time = as_timedelta(duration, label)
+    if time <= timedelta():
+        raise ValueError(f"{label}: expected a time above 0")
+    return time.total_seconds()
+
+
+def as_timedelta(duration: Any, label: str) -> timedelta:
+    """Reads a duration without a unit.
+
+    Args:
+        duration: ``"DD:HH:MM:SS"``, whose first parts may be left out, a timedelta, or its arguments as a dict.
+        label: how messages call it.
+
+    Raises:
+        TypeError: it is none of these, or the dict has what timedelta does not take.
+        ValueError: the text is not of this form.
+    """
     if isinstance(duration, Mapping):
         try:
-            duration = timedelta(**duration)
-        except TypeError as error:
+            return timedelta(**duration)
+        except (TypeError, OverflowError) as error:
             raise TypeError(f"{label}: expected the arguments of timedelta, such as {{'hours': 12}}: {error}") from None
     if isinstance(duration, str):
-        if ":" not in duration:
-            return parse_interval(duration, "duration", ("second",), label=label).count
         parts = duration.split(":")
-        if len(parts) > 4 or not all(part.isdigit() for part in parts):
+        if len(parts) > len(_PARTS) or not all(part.isdecimal() for part in parts):
             raise ValueError(f"{label}: expected DD:HH:MM:SS in numbers, or a number and a unit, such as '12 h'")
-        duration = timedelta(seconds=sum(int(part) * unit for part, unit in zip(reversed(parts), _PARTS, strict=False)))
+        return timedelta(seconds=sum(int(part) * unit for part, unit in zip(reversed(parts), _PARTS, strict=False)))
     if not isinstance(duration, timedelta):
         raise TypeError(
             f"{label}: expected a text such as '30 min' or 'DD:HH:MM:SS', a timedelta or a dict, got {shown(duration)}"
         )
-    if duration <= timedelta():
-        raise ValueError(f"{label}: expected a time above 0")
-    return duration.total_seconds()
+    return duration
 
 
 def _example(units: tuple[str, ...]) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 _ATTRIBUTES = (
-    "progress", "history", "loaded_checkpoint", "should_stop", "interrupted", "max_epochs", "num_training_batches",
-    "num_val_batches", "num_sanity_val_batches", "num_test_batches", "num_predict_batches",
+    "progress", "history", "loaded_checkpoint", "should_stop", "interrupted", "came_to_its_end", "max_epochs",
+    "num_training_batches", "num_val_batches", "num_sanity_val_batches", "num_test_batches", "num_predict_batches",
 )  # fmt: skip
 _METRICS = ("callback_metrics", "logged_metrics", "progress_bar_metrics")
 

@@ -89,7 +89,7 @@ class Strategy(Component):
         """Runs ``function(*args)`` in every process of the run and returns what rank 0's returned.
 
         The first of the arguments is the Trainer. A strategy whose processes are not this one sees to it that the Trainer and
-        its module are here afterwards as rank 0 left them: :func:`leyden.outcome.gather_outcome` and ``take_outcome`` do that.
+        its module are here afterwards as rank 0 left them: :func:`leyden.outcome.dump_outcome` and ``take_outcome`` do that.
         """
         return function(*args)
 

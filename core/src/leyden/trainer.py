@@ -382,7 +382,6 @@ class Trainer(Settings, RunState):
                 raise
             self.interrupted = True
             return self.history
-        self.came_to_its_end = True
         return returned(history, self.strategy, "launch", History, _LAUNCHED)
 
     def batches(
@@ -503,7 +502,6 @@ class Trainer(Settings, RunState):
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )
-        self.came_to_its_end = True
         returned(results, self.strategy, "launch", list, _LAUNCHED)
         if not keep:
             return None
@@ -917,7 +915,6 @@ class Trainer(Settings, RunState):
     ) -> list[dict[str, float]]:
         model, datamodule, dataloaders, ckpt_path = self._prepare(stage, model, dataloaders, datamodule, ckpt_path, weights_only)
         found = self.strategy.launch(runs.evaluate, self, stage, model, dataloaders, ckpt_path, datamodule)
-        self.came_to_its_end = True
         results = returned(found, self.strategy, "launch", list, _LAUNCHED)
         if verbose and self.is_global_zero:
             for index, values in enumerate(results):

@@ -28,7 +28,23 @@ class RandomData(Dataset[tuple[Tensor, Tensor]]):
         return self.x[index], self.y[index]
 
 
-class TinyModule(Module):
+class _Loaders:
+    """Four batches to train on, two for every other stage."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(RandomData(16), batch_size=4)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(RandomData(8, seed=1), batch_size=4)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(RandomData(8, seed=2), batch_size=4)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(RandomData(8, seed=3), batch_size=4)
+
+
+class TinyModule(_Loaders, Module):
     """One linear layer with every step and loader; logs ``train_loss``, and for val and test ``_loss`` and ``_acc``."""
 
     def __init__(self, lr: float = 0.1) -> None:
@@ -66,30 +82,6 @@ class TinyModule(Module):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(16), batch_size=4)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=1), batch_size=4)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=2), batch_size=4)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=3), batch_size=4)
-
-
-class TinyDataModule(DataModule):
+class TinyDataModule(_Loaders, DataModule):
     """The data of :class:`TinyModule` as a data module."""
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(16), batch_size=4)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=1), batch_size=4)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=2), batch_size=4)
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(RandomData(8, seed=3), batch_size=4)

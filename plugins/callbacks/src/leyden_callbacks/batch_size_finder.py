@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,67 +21,74 @@ if TYPE_CHECKING:
 _STAGES = ("fit", "validate", "test", "predict")
 
 
-def largest_that_fits(
-    fits: Callable[[int], bool], *, mode: str, init_val: int, max_trials: int, margin: float, max_val: int
-) -> int:
-    """The largest number for which ``fits`` is true, as far as it was asked.
+@dataclass(frozen=True)
+class Search:
+    """How to look for a batch size; :class:`BatchSizeFinder` says what each part means."""
 
-    Args:
-        fits: tries a number.
-        mode: ``"power"`` doubles until one does not fit; ``"binsearch"`` then goes on between the last two.
-        init_val: the first number; halved until one fits.
-        max_trials: how often to ask at most.
-        margin: ``"binsearch"`` ends when the last two differ by this fraction at most, and takes off this fraction.
-        max_val: no number above it is tried.
+    mode: str
+    steps_per_trial: int
+    init_val: int
+    max_trials: int
+    margin: float
+    max_val: int
 
-    Raises:
-        RuntimeError: not even 1 fits.
-    """
-    trials, size, good, bad = 0, min(init_val, max_val), 0, max_val + 1
-    while trials < max_trials:
-        trials += 1
-        if fits(size):
-            good = size
-            if size >= max_val:
-                break
-        else:
-            bad = size
-        if good and bad <= max_val:
-            if mode == "power" or bad - good <= max(1, int(good * margin)):
-                break
-            size = (good + bad) // 2
-        else:
-            size = min(size * 2, max_val) if good else size // 2
-            if not size:
-                raise RuntimeError("out of memory with a batch of one sample")
-    if not good:
-        raise RuntimeError(
-            f"out of memory with a batch of {bad} samples; allow more than max_trials={max_trials}, or begin lower"
-        )
-    if mode == "binsearch" and margin and bad <= max_val:
-        return max(1, int(good * (1 - margin)))
-    return good
+    def check(self, owner: str) -> None:
+        """Raises TypeError or ValueError, on behalf of ``owner``, if batch sizes cannot be tried so."""
+        check_choice(owner, "mode", self.mode, ("power", "binsearch"))
+        check_int(owner, "steps_per_trial", self.steps_per_trial, 1)
+        check_int(owner, "init_val", self.init_val, 1)
+        check_int(owner, "max_trials", self.max_trials, 1)
+        check_number(owner, "margin", self.margin, 0)
+        if self.margin >= 1:
+            raise ValueError(f"{owner}(margin={self.margin!r}): expected a fraction below 1")
+        check_int(owner, "max_val", self.max_val, 1)
+
+    def largest(self, fits: Callable[[int], bool]) -> int:
+        """The largest number for which ``fits`` is true, as far as it was asked.
+
+        Raises:
+            RuntimeError: not even 1 fits.
+        """
+        trials, size, good, bad = 0, min(self.init_val, self.max_val), 0, self.max_val + 1
+        while trials < self.max_trials:
+            trials += 1
+            if fits(size):
+                good = size
+                if size >= self.max_val:
+                    break
+            else:
+                bad = size
+            if good and bad <= self.max_val:
+                if self.mode == "power" or bad - good <= max(1, int(good * self.margin)):
+                    break
+                size = (good + bad) // 2
+            else:
+                size = min(size * 2, self.max_val) if good else size // 2
+                if not size:
+                    raise RuntimeError("out of memory with a batch of one sample")
+        if not good:
+            raise RuntimeError(
+                f"out of memory with a batch of {bad} samples; allow more than max_trials={self.max_trials}, or begin lower"
+            )
+        if self.mode == "binsearch" and self.margin and bad <= self.max_val:
+            return max(1, int(good * (1 - self.margin)))
+        return good
 
 
 def scale_batch_size(
     trainer: Trainer,
     module: Module,
-    datamodule: DataModule | None = None,
+    datamodule: DataModule | None,
+    search: Search,
     *,
     stage: str = "fit",
-    mode: str = "power",
-    steps_per_trial: int = 3,
-    init_val: int = 2,
-    max_trials: int = 25,
-    batch_arg_name: str = "batch_size",
-    margin: float = 0.05,
-    max_val: int = 8192,
-    owner: str = "scale_batch_size",
+    batch_arg_name: str,
+    owner: str,
 ) -> int:
-    """Runs a few steps on copies with one batch size after the other; nothing of the originals changes.
+    """Sets the batch size to the largest that fits, after a few steps on copies with one after the other.
 
     Returns:
-        The largest batch size that fits; no larger than the data set.
+        That batch size; no larger than the data set.
 
     Raises:
         AttributeError: neither the module nor the data module has a batch size.
@@ -88,19 +96,20 @@ def scale_batch_size(
         ValueError: an argument is out of range.
         RuntimeError: not even one sample fits.
     """
-    check_scaling(owner, stage, mode, steps_per_trial, init_val, max_trials, margin, max_val)
+    check_choice(owner, "method", stage, _STAGES)
+    search.check(owner)
     batch_size_owner(module, datamodule, batch_arg_name, owner)
     loader = {"fit": "train", "validate": "val"}.get(stage, stage)
     seen: dict[int, bool] = {}
-    most = max_val
+    most, steps = search.max_val, search.steps_per_trial
 
     def fits(size: int) -> bool:
         nonlocal most
         size = min(size, most)
         if size in seen:
             return seen[size]
-        limits = {f"limit_{'val' if stage == 'validate' else stage}_batches": steps_per_trial} if stage != "fit" else {}
-        arguments: dict[str, Any] = {"datamodule": datamodule, "max_steps": steps_per_trial, "max_epochs": -1, **limits}
+        limits = {f"limit_{'val' if stage == 'validate' else stage}_batches": steps} if stage != "fit" else {}
+        arguments: dict[str, Any] = {"datamodule": datamodule, "max_steps": steps, "max_epochs": -1, **limits}
         error: Exception | None = None
         try:
             with trial(trainer, module, **arguments) as (other, copied, data):
@@ -127,23 +136,18 @@ def scale_batch_size(
         seen[size] = fitted
         return fitted
 
-    size = largest_that_fits(fits, mode=mode, init_val=init_val, max_trials=max_trials, margin=margin, max_val=max_val)
-    return min(size, most)
+    size = min(search.largest(fits), most)
+    set_batch_size(module, datamodule, batch_arg_name, size)
+    return size
 
 
-def check_scaling(
-    owner: str, stage: str, mode: str, steps_per_trial: int, init_val: int, max_trials: int, margin: float, max_val: int
-) -> None:
-    """Raises TypeError or ValueError if batch sizes cannot be tried so."""
-    check_choice(owner, "method", stage, _STAGES)
-    check_choice(owner, "mode", mode, ("power", "binsearch"))
-    check_int(owner, "steps_per_trial", steps_per_trial, 1)
-    check_int(owner, "init_val", init_val, 1)
-    check_int(owner, "max_trials", max_trials, 1)
-    check_number(owner, "margin", margin, 0)
-    if margin >= 1:
-        raise ValueError(f"{owner}(margin={margin!r}): expected a fraction below 1")
-    check_int(owner, "max_val", max_val, 1)
+def refuse_loaders(owner: str, batch_arg_name: str, *loaders: Any) -> None:
+    """Raises ValueError if any of these is not None: what the user built has its batch size already."""
+    if any(loader is not None for loader in loaders):
+        raise ValueError(
+            f"{owner} cannot change the batch size of a loader that you pass; write the loaders in the module or a data "
+            f"module, with batch_size=self.{batch_arg_name}"
+        )
 
 
 def batch_size_owner(module: Module, datamodule: DataModule | None, name: str, where: str) -> None:
@@ -210,16 +214,11 @@ class BatchSizeFinder(Callback):
         max_val: int = 8192,
     ) -> None:
         owner = type(self).__name__
-        check_scaling(owner, "fit", mode, steps_per_trial, init_val, max_trials, margin, max_val)
+        self.search = Search(mode, steps_per_trial, init_val, max_trials, margin, max_val)
+        self.search.check(owner)
         if not isinstance(batch_arg_name, str):
             raise TypeError(f"{owner}(batch_arg_name={batch_arg_name!r}): expected a name, got {shown(batch_arg_name)}")
-        self.mode = mode
-        self.steps_per_trial = steps_per_trial
-        self.init_val = init_val
-        self.max_trials = max_trials
         self.batch_arg_name = batch_arg_name
-        self.margin = margin
-        self.max_val = max_val
         self.optimal_batch_size: int | None = None
         """What was found for the last fit."""
 
@@ -240,24 +239,8 @@ class BatchSizeFinder(Callback):
         if stage != "fit" or trainer.ckpt_path is not None or trainer.fast_dev_run:
             return
         owner = type(self).__name__
-        if trainer.given_train is not None:
-            raise ValueError(
-                f"{owner} cannot change the batch size of a loader that was given to fit(); write train_dataloader() "
-                f"in the module or "
-                f"a data module, with batch_size=self.{self.batch_arg_name}"
-            )
+        refuse_loaders(owner, self.batch_arg_name, trainer.given_train)
         self.optimal_batch_size = scale_batch_size(
-            trainer,
-            module,
-            trainer.datamodule,
-            mode=self.mode,
-            steps_per_trial=self.steps_per_trial,
-            init_val=self.init_val,
-            max_trials=self.max_trials,
-            batch_arg_name=self.batch_arg_name,
-            margin=self.margin,
-            max_val=self.max_val,
-            owner=owner,
+            trainer, module, trainer.datamodule, self.search, batch_arg_name=self.batch_arg_name, owner=owner
         )
-        set_batch_size(module, trainer.datamodule, self.batch_arg_name, self.optimal_batch_size)
         say(trainer, f"the batch size is {self.optimal_batch_size}, the largest that was found to fit")

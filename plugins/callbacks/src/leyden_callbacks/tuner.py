@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden import DataModule
 
-from leyden_callbacks.batch_size_finder import scale_batch_size, set_batch_size
+from leyden_callbacks.batch_size_finder import Search, refuse_loaders, scale_batch_size
 from leyden_callbacks.learning_rate_finder import RangeTest, learning_rate_attribute, range_test, set_learning_rate
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ class Tuner:
             dataloaders: likewise none.
             datamodule: as for ``fit``.
             method: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``: what is to fit.
-            mode: ``"power"`` doubles until memory runs out; ``"binsearch"`` then looks between the last two.
-            steps_per_trial: steps with each batch size.
-            init_val: the first batch size.
-            max_trials: how many batch sizes to try at most.
-            batch_arg_name: the attribute of the module or data module.
-            margin: ``"binsearch"`` stays this fraction below what just fits.
-            max_val: no batch size above it is tried.
+            mode: as for :class:`~leyden_callbacks.BatchSizeFinder`, like the arguments below.
+            steps_per_trial: likewise.
+            init_val: likewise.
+            max_trials: likewise.
+            batch_arg_name: likewise.
+            margin: likewise.
+            max_val: likewise.
 
         Raises:
             AttributeError: neither the module nor the data module has a batch size.
@@ -124,24 +124,8 @@ class Tuner:
         """
         if isinstance(train_dataloaders, DataModule):
             train_dataloaders, datamodule = None, train_dataloaders
-        if any(given is not None for given in (train_dataloaders, val_dataloaders, dataloaders)):
-            raise ValueError(
-                f"scale_batch_size() cannot change the batch size of a loader; write the loaders in the module or a "
-                f"data module, with "
-                f"batch_size=self.{batch_arg_name}"
-            )
-        size = scale_batch_size(
-            self.trainer,
-            model,
-            datamodule,
-            stage=method,
-            mode=mode,
-            steps_per_trial=steps_per_trial,
-            init_val=init_val,
-            max_trials=max_trials,
-            batch_arg_name=batch_arg_name,
-            margin=margin,
-            max_val=max_val,
+        refuse_loaders("scale_batch_size()", batch_arg_name, train_dataloaders, val_dataloaders, dataloaders)
+        search = Search(mode, steps_per_trial, init_val, max_trials, margin, max_val)
+        return scale_batch_size(
+            self.trainer, model, datamodule, search, stage=method, batch_arg_name=batch_arg_name, owner="scale_batch_size"
         )
-        set_batch_size(model, datamodule, batch_arg_name, size)
-        return size

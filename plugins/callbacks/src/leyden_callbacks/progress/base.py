@@ -188,35 +188,15 @@ class ProgressBar(Callback):
         """Opens a bar."""
         self._open_pass(trainer, "Test", trainer.num_test_batches, nested=False)
 
-    def on_test_batch_end(
-        self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Redraws the bar if it is time."""
-        self._pass_done += 1
-        due, at = self._pass_next
-        if self._pass_done > due and monotonic() >= at:
-            self._advance(trainer, module)
-
-    def on_test_end(self, trainer: Trainer, module: Module) -> None:
-        """Closes the bar."""
-        self._close_pass(trainer, module)
+    on_test_batch_end = on_validation_batch_end
+    on_test_end = on_validation_end
 
     def on_predict_start(self, trainer: Trainer, module: Module) -> None:
         """Opens a bar."""
         self._open_pass(trainer, "Predict", trainer.num_predict_batches, nested=False)
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Redraws the bar if it is time."""
-        self._pass_done += 1
-        due, at = self._pass_next
-        if self._pass_done > due and monotonic() >= at:
-            self._advance(trainer, module)
-
-    def on_predict_end(self, trainer: Trainer, module: Module) -> None:
-        """Closes the bar."""
-        self._close_pass(trainer, module)
+    on_predict_batch_end = on_validation_batch_end
+    on_predict_end = on_validation_end
 
     # ---- the end ----
 
