@@ -57,6 +57,7 @@ CHANGING = {
     "gradient_accumulation_scheduler": lambda: ours.GradientAccumulationScheduler({0: 2}),
     "backbone_finetuning": lambda: ours.BackboneFinetuning(0, backbone="layer", train_bn=False),
     "pruning": ours.ModelPruning,
+    "param_scheduler": lambda: ours.ParamScheduler(lr="one_cycle", warmup="1 steps"),
     "learning_rate_finder": lambda: ours.LearningRateFinder(num_training_steps=20),
 }
 

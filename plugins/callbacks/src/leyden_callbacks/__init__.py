@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from leyden_callbacks.model_summary import ModelSummary, RichModelSummary, summarize
     from leyden_callbacks.on_exception_checkpoint import OnExceptionCheckpoint
     from leyden_callbacks.oom_microbatch import OOMMicrobatch
+    from leyden_callbacks.param_scheduler import ParamScheduler
     from leyden_callbacks.prediction_writer import PredictionWriter, TorchPredictionWriter
     from leyden_callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar, progress_bar
     from leyden_callbacks.pruning import ModelPruning
@@ -57,6 +58,7 @@ __all__ = [
     "ModelSummary",
     "OOMMicrobatch",
     "OnExceptionCheckpoint",
+    "ParamScheduler",
     "PredictionWriter",
     "ProgressBar",
     "RangeTest",
@@ -96,6 +98,7 @@ _HOMES = {
     "ModelSummary": "model_summary",
     "OOMMicrobatch": "oom_microbatch",
     "OnExceptionCheckpoint": "on_exception_checkpoint",
+    "ParamScheduler": "param_scheduler",
     "PredictionWriter": "prediction_writer",
     "ProgressBar": "progress",
     "RangeTest": "learning_rate_finder",
