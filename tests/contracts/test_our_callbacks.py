@@ -49,6 +49,7 @@ WATCHING = {
     "on_exception_checkpoint": lambda: ours.OnExceptionCheckpoint("failed"),
     "lambda": lambda: ours.LambdaCallback(on_train_batch_end=lambda: None),
     "oom_microbatch": ours.OOMMicrobatch,
+    "parameter_monitor": lambda: ours.ParameterMonitor(weights=True, updates=True, activations=True, depth=-1),
     "limited": lambda: every("2 steps", ours.ThroughputMonitor()),
 }
 CHANGING = {
