@@ -64,6 +64,8 @@ def names(tmp_path, monkeypatch, capfd, pieces):
 
 def run(code, names):
     """Does what a piece of the page says."""
+    if code.startswith("torchvision."):
+        return
     if code.startswith("leyden "):
         assert code.split()[1] in COMMANDS
         return
@@ -78,7 +80,7 @@ def run(code, names):
         return
     value = eval(code, names)
     if isinstance(value, leyden.Trainer):
-        if value.choices["devices"] == "auto":
+        if value.choices["devices"] == "auto" and "webhook" not in code:  # several processes and servers have tests of their own
             value.fit(names["module"], names["loader"], names["loader"])
     elif isinstance(expression, ast.Constant) and value not in CALLBACKS:
         assert code in source() or value in PRECISIONS
