@@ -49,6 +49,7 @@ WATCHING = {
     "on_exception_checkpoint": lambda: ours.OnExceptionCheckpoint("failed"),
     "lambda": lambda: ours.LambdaCallback(on_train_batch_end=lambda: None),
     "oom_microbatch": ours.OOMMicrobatch,
+    "parameter_monitor": lambda: ours.ParameterMonitor(weights=True, updates=True, activations=True, depth=-1),
     "limited": lambda: every("2 steps", ours.ThroughputMonitor()),
 }
 CHANGING = {
@@ -57,6 +58,7 @@ CHANGING = {
     "gradient_accumulation_scheduler": lambda: ours.GradientAccumulationScheduler({0: 2}),
     "backbone_finetuning": lambda: ours.BackboneFinetuning(0, backbone="layer", train_bn=False),
     "pruning": ours.ModelPruning,
+    "param_scheduler": lambda: ours.ParamScheduler(lr="one_cycle", warmup="1 steps"),
     "learning_rate_finder": lambda: ours.LearningRateFinder(num_training_steps=20),
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from leyden_loggers.run_directory import RunDirectory
     from leyden_loggers.tensorboard import TensorBoardLogger
     from leyden_loggers.wandb import WandbLogger
+    from leyden_loggers.webhook import WebhookLogger
 
 __all__ = [
     "CSVLogger",
@@ -30,6 +31,7 @@ __all__ = [
     "RunDirectory",
     "TensorBoardLogger",
     "WandbLogger",
+    "WebhookLogger",
 ]
 
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "RunDirectory": "run_directory",
     "TensorBoardLogger": "tensorboard",
     "WandbLogger": "wandb",
+    "WebhookLogger": "webhook",
 }
 
 __getattr__ = lazy(globals(), _HOMES)

@@ -6,12 +6,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar, TextIO
 
 from leyden.messages import shown
 
 from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.patterns import Patterns
 from leyden_loggers.records import NoExperiment, Record, RecordLogger
 
 STREAMS = ("stdout", "stderr")
@@ -51,15 +51,14 @@ class ConsoleLogger(RecordLogger):
             raise TypeError(
                 f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
             )
-        if keys is not None and (isinstance(keys, str) or not all(isinstance(key, str) for key in keys)):
-            raise TypeError(f"ConsoleLogger(keys={keys!r}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
+        self._patterns = Patterns("ConsoleLogger", keys)
         if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
             raise ValueError(f"ConsoleLogger(digits={digits!r}): expected an int >= 1, got {shown(digits)}")
         if not isinstance(times, bool):
             raise TypeError(f"ConsoleLogger(times={times!r}): expected True or False, got {shown(times)}")
         self.times = times
         self.stream = stream
-        self.keys = None if keys is None else tuple(keys)
+        self.keys = self._patterns.keys
         self.digits = digits
         self._printed: dict[str, Any] = {}
 
@@ -77,14 +76,11 @@ class ConsoleLogger(RecordLogger):
     def _write(self, records: Sequence[Record]) -> None:
         for record in records:
             epoch = record.values.get("epoch")
-            shown = [(key, value) for key, value in record.values.items() if key != "epoch" and self._wanted(key)]
+            shown = [(key, value) for key, value in record.values.items() if key != "epoch" and self._patterns.match(key)]
             if shown:
                 time = f"{datetime.fromtimestamp(record.time):%Y-%m-%d %H:%M:%S}  " if self.times else ""
                 place = f"{time}step {record.step}" + (f"  epoch {epoch}" if epoch is not None else "")
                 self._print(place, *(f"{key} {value:.{self.digits}g}" for key, value in shown))
-
-    def _wanted(self, key: str) -> bool:
-        return self.keys is None or any(fnmatchcase(key, pattern) for pattern in self.keys)
 
     def _print(self, *parts: str) -> None:
         print("  ".join(parts), file=self._stream(), flush=True)

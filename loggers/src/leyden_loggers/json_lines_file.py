@@ -17,7 +17,7 @@ class JSONLinesFile(AppendedFile):
     """
 
     def _line(self, row: Row) -> bytes:
-        return json.dumps({key: _plain(value) for key, value in row.items()}, allow_nan=False).encode() + b"\n"
+        return json.dumps({key: json_number(value) for key, value in row.items()}, allow_nan=False).encode() + b"\n"
 
     def _step(self, line: bytes) -> float | None:
         try:
@@ -27,7 +27,8 @@ class JSONLinesFile(AppendedFile):
         return step if isinstance(step, int | float) else None
 
 
-def _plain(value: float | None) -> Any:
+def json_number(value: float | None) -> Any:
+    """A number as JSON has it; the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` stand for those that it has not."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

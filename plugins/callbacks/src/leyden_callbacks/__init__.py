@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from leyden_callbacks.model_summary import ModelSummary, RichModelSummary, summarize
     from leyden_callbacks.on_exception_checkpoint import OnExceptionCheckpoint
     from leyden_callbacks.oom_microbatch import OOMMicrobatch
+    from leyden_callbacks.param_scheduler import ParamScheduler
+    from leyden_callbacks.parameter_monitor import ParameterMonitor
     from leyden_callbacks.prediction_writer import PredictionWriter, TorchPredictionWriter
     from leyden_callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar, progress_bar
     from leyden_callbacks.pruning import ModelPruning
@@ -57,6 +59,8 @@ __all__ = [
     "ModelSummary",
     "OOMMicrobatch",
     "OnExceptionCheckpoint",
+    "ParamScheduler",
+    "ParameterMonitor",
     "PredictionWriter",
     "ProgressBar",
     "RangeTest",
@@ -96,6 +100,8 @@ _HOMES = {
     "ModelSummary": "model_summary",
     "OOMMicrobatch": "oom_microbatch",
     "OnExceptionCheckpoint": "on_exception_checkpoint",
+    "ParamScheduler": "param_scheduler",
+    "ParameterMonitor": "parameter_monitor",
     "PredictionWriter": "prediction_writer",
     "ProgressBar": "progress",
     "RangeTest": "learning_rate_finder",
