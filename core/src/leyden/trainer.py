@@ -687,7 +687,13 @@ class Trainer(Settings, RunState):
 
     @property
     def log_dir(self) -> str:
-        """The directory of this run: the first logger's, or ``default_root_dir``."""
+        """The directory of this run: the first logger's, or ``default_root_dir``.
+
+        Of a run in several processes it is rank 0's answer, which the others have from before the hook ``setup`` on; reading it
+        waits for nobody.
+        """
+        if self.agreed_log_dir is not None and not self.is_global_zero:
+            return self.agreed_log_dir
         for logger in self.loggers:
             if logger.log_dir is not None:
                 return returned(logger.log_dir, logger, "log_dir", str, "a str or None")
