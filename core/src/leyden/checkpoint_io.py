@@ -35,8 +35,9 @@ class CheckpointIO(Component):
     kind = "checkpoint_io"
     name = "torch"
 
-    on_failure: Callable[[BaseException], bool] | None = None
-    """Asked, where it is set, when a save that returned before the file was there has failed: True if the run is to go on."""
+    on_failure: tuple[Callable[[BaseException, str], bool], ...] = ()
+    """Each is asked, with the path, when a save that returned before the file was there has failed: True if it was whose save
+    that was, and the run is to go on."""
 
     def save(self, checkpoint: dict[str, Any], path: StrPath) -> None:
         """Writes ``checkpoint``; called on rank 0 only, or on every process whose strategy says that it has a part of it.
@@ -58,6 +59,17 @@ class CheckpointIO(Component):
         Here that is at once. One that saves in the background calls it there, in the order in which it was given.
         """
         function()
+
+    def wait(self) -> None:
+        """Waits until everything saved is there or failed; for one that saves in the background."""
+
+    def check(self) -> None:
+        """Raises what a save that returned before the file was there has failed with, once, unless one of :attr:`on_failure`
+        has the run go on.
+
+        Raises:
+            OSError: as a rule; whatever it was.
+        """
 
     def load(self, path: StrPath, map_location: Any = "cpu") -> dict[str, Any]:
         """Reads a checkpoint; nothing named in the file is imported or run.

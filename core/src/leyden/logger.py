@@ -35,6 +35,12 @@ class Logger(Component):
         """The directory of this run, made or not; None if it has none. The first logger's is the run's."""
         return None
 
+    def follow(self, log_dir: str) -> None:
+        """Called on ranks other than 0 when a run of several processes begins, with this logger's ``log_dir`` on rank 0.
+
+        One that chooses its directory when it is first needed takes this one.
+        """
+
     @property
     def experiment(self) -> Any:
         """The client's own object, opened on first use; None if there is none."""

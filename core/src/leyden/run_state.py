@@ -40,6 +40,8 @@ class RunState:
         torch drew when the process began; in a fit that goes on from a checkpoint, that of the checkpoint."""
         self.loaded_checkpoint: str | None = None
         """The checkpoint that this run loaded, ``"best"`` and ``"last"`` resolved."""
+        self.agreed_log_dir: str | None = None
+        """In a run of several processes the directory of the run on rank 0, on all of them."""
         self.sanity_checking = False
         self.training = False
         self.validating = False

@@ -191,7 +191,7 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
     checkpoint = open_checkpoint(trainer, ckpt_path)
     if checkpoint is not None and stage == "fit":
         restore_seed(trainer, checkpoint)
-    trainer.seed = trainer.history.seed = trainer.strategy.broadcast(trainer.seed)
+    _agree(trainer)
     for owner in (trainer.datamodule, module):
         if (
             owner is not None
@@ -215,6 +215,21 @@ def _set_up(trainer: Trainer, stage: str, module: Module, ckpt_path: Any) -> dic
         restore_weights(trainer, checkpoint)
         restore_callbacks(trainer, checkpoint)
     return checkpoint
+
+
+def _agree(trainer: Trainer) -> None:
+    """Has every process go by rank 0's seed and directories."""
+    # Of one process nobody asks for a directory before somebody needs it, for then it is made.
+    directory, of_loggers = None, []
+    if trainer.world_size > 1 and trainer.is_global_zero:
+        directory, of_loggers = trainer.log_dir, [logger.log_dir for logger in trainer.loggers]
+    agreed = trainer.strategy.broadcast((trainer.seed, directory, of_loggers))
+    trainer.seed, trainer.agreed_log_dir, of_loggers = agreed
+    trainer.history.seed = trainer.seed
+    if not trainer.is_global_zero:
+        for logger, log_dir in zip(trainer.loggers, of_loggers, strict=False):  # a script may have given rank 0 more of them
+            if log_dir is not None:
+                logger.follow(log_dir)
 
 
 def _configure_optimizers(trainer: Trainer, module: Module) -> None:

@@ -15,7 +15,7 @@ from leyden.accelerator import Accelerator
 from leyden.bus import Bus
 from leyden.callback import Callback
 from leyden.checkpoint.newest import find_checkpoint
-from leyden.checkpoint.save import gather
+from leyden.checkpoint.save import gather, write
 from leyden.checkpoint_io import CheckpointIO
 from leyden.component import Component
 from leyden.data.loaders import INFINITE, has_source
@@ -528,19 +528,8 @@ class Trainer(Settings, RunState):
             )
         if self.running:
             self.finite_watch.before_save(os.fspath(filepath))
-        checkpoint = gather(self, bool(weights_only))
-        if self.strategy.writes_checkpoint:
-            self.checkpoint_io.save(checkpoint, filepath)
-            if self.is_global_zero:
-                self.checkpoint_io.after_save(lambda: self._tell_loggers(os.fspath(filepath)))
-            if not self.running:
-                self.checkpoint_io.teardown()  # nobody else will wait for one that writes in the background
+        write(self, gather(self, bool(weights_only)), os.fspath(filepath))
         self.strategy.barrier()
-
-    def _tell_loggers(self, path: str) -> None:
-        for logger in self.quarantine.active(self.loggers):
-            with self.quarantine.guard(logger, "after_save_checkpoint"):
-                logger.after_save_checkpoint(path)
 
     def is_finite(self) -> bool:
         """Whether every parameter that is trained is finite; with several processes, all of them call it."""
@@ -685,7 +674,13 @@ class Trainer(Settings, RunState):
 
     @property
     def log_dir(self) -> str:
-        """The directory of this run: the first logger's, or ``default_root_dir``."""
+        """The directory of this run: the first logger's, or ``default_root_dir``.
+
+        Of a run in several processes it is rank 0's answer, which the others have from before the hook ``setup`` on; reading it
+        waits for nobody.
+        """
+        if self.agreed_log_dir is not None and not self.is_global_zero:
+            return self.agreed_log_dir
         for logger in self.loggers:
             if logger.log_dir is not None:
                 return returned(logger.log_dir, logger, "log_dir", str, "a str or None")

@@ -109,19 +109,28 @@ class LocalLogger(RecordLogger):
 
     @property
     def version(self) -> int | str | None:
-        """The run's number or name; chosen now if it was left open. On ranks other than 0 None if it was left open."""
-        return self.run_directory.version if self._writes else self._wanted_version
+        """The run's number or name; chosen now if it was left open. Ranks other than 0 have None until :meth:`follow`."""
+        return self.run_directory.version if self._knows_directory else None
 
     @property
     def log_dir(self) -> str | None:
-        """The run's directory; a new one is taken now if the version was left open, and on ranks other than 0 is None.
+        """The run's directory; a new one is taken now if the version was left open. Ranks other than 0 have None until
+        :meth:`follow`.
 
         Raises:
             OSError: the directory cannot be made; the message has its path.
         """
-        if not self._writes and self._wanted_version is None:
-            return None
-        return str(self.run_directory.path)
+        return str(self.run_directory.path) if self._knows_directory else None
+
+    @property
+    def _knows_directory(self) -> bool:
+        return self._writes or self.run_directory.is_chosen
+
+    def follow(self, log_dir: str) -> None:
+        """Takes the version that rank 0 has chosen, if it was left open."""
+        chosen, root = Path(log_dir), Path(self.root_dir)
+        if chosen != root and chosen.is_relative_to(root):
+            self.run_directory.follow(chosen.relative_to(root).parts[0])
 
     def _open(self) -> None:
         self.run_directory.open()

@@ -13,6 +13,8 @@ from leyden.messages import warn
 
 from leyden_loggers.hparams_file import plain, to_yaml, write_atomically
 
+_VERSION = r"version_(\d+)"
+
 
 class RunDirectory:
     """``<root>/version_N``, or ``<root>/<version>`` if the version is a word; several loggers may share one object.
@@ -43,6 +45,17 @@ class RunDirectory:
             self._take_new_version()
         assert self._version is not None
         return self._version
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether asking for the version or the path chooses and makes nothing."""
+        return self._version is not None
+
+    def follow(self, name: str) -> None:
+        """Takes the directory of this name, which another process has chosen, if the version was left open."""
+        number = re.fullmatch(_VERSION, name)
+        if self._version is None:
+            self._version = int(number[1]) if number else name
 
     @property
     def path(self) -> Path:
@@ -108,7 +121,7 @@ class RunDirectory:
         root = self.root.absolute()
         with refusing(root):
             root.mkdir(parents=True, exist_ok=True)
-            taken = [int(match[1]) for entry in root.iterdir() if (match := re.fullmatch(r"version_(\d+)", entry.name))]
+            taken = [int(match[1]) for entry in root.iterdir() if (match := re.fullmatch(_VERSION, entry.name))]
             number = max(taken, default=-1) + 1
             while self._version is None:
                 place = root / _directory_name(number)

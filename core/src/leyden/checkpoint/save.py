@@ -1,8 +1,9 @@
-"""Gathers what a checkpoint holds."""
+"""Gathers what a checkpoint holds, and has it written."""
 
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leyden.checkpoint.compare import classes
@@ -22,6 +23,81 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
+@dataclass(frozen=True)
+class SaveFailure:
+    """Why a checkpoint could not be written, the same on every process."""
+
+    text: str
+    """What the file system said, with the rank where that is not 0."""
+
+    written: bool
+    """Whether rank 0 has written its file all the same, so that what stood under its name before is gone."""
+
+
+def try_save(trainer: Trainer, path: str, weights_only: bool = False) -> SaveFailure | None:
+    """As ``trainer.save_checkpoint``, but what the file system of one process refuses is told to all of them and fails none.
+
+    Two small collectives: one before anything is written, for what hooks of each process write, and one after.
+
+    Args:
+        trainer: the run; every process calls this.
+        path: a file or URL.
+        weights_only: leaves out what only training needs.
+
+    Returns:
+        What went wrong; None if the checkpoint is there.
+
+    Raises:
+        NonFiniteError: see ``trainer.save_checkpoint``.
+        TypeError: a state is not plain data.
+    """
+    if trainer.running:
+        trainer.finite_watch.before_save(path)
+    states = _states(trainer, weights_only)
+    own, checkpoint = "", states
+    try:
+        checkpoint = _completed(trainer, states)
+    except OSError as error:
+        own = _said(error)
+    failures = trainer.strategy.all_gather_object(own)
+    written = not any(failures)
+    if written:
+        try:
+            write(trainer, checkpoint, path)
+        except OSError as error:
+            own = _said(error)
+        failures = trainer.strategy.all_gather_object(own)
+    for rank, text in enumerate(failures):
+        if text:
+            return SaveFailure(f"rank {rank}: {text}" if rank else text, written and not failures[0])
+    return None
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def write(trainer: Trainer, checkpoint: dict[str, Any], path: str) -> None:
+    """Has ``checkpoint_io`` write what this process writes, and tells the loggers.
+
+    Raises:
+        OSError: it could not be written; what stood there before still does.
+    """
+    if not trainer.strategy.writes_checkpoint:
+        return
+    trainer.checkpoint_io.save(checkpoint, path)
+    if trainer.is_global_zero:
+        trainer.checkpoint_io.after_save(lambda: _tell_loggers(trainer, path))
+    if not trainer.running:
+        trainer.checkpoint_io.teardown()  # nobody else will wait for one that writes in the background
+
+
+def _tell_loggers(trainer: Trainer, path: str) -> None:
+    for logger in trainer.quarantine.active(trainer.loggers):
+        with trainer.quarantine.guard(logger, "after_save_checkpoint"):
+            logger.after_save_checkpoint(path)
+
+
 def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
     """The checkpoint of a run as it stands; every process calls it.
 
@@ -37,6 +113,11 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
         TypeError: a callback's state, or what a hook added, is not plain data.
         RuntimeError: a step is running, or there was no run.
     """
+    return _completed(trainer, _states(trainer, weights_only))
+
+
+def _states(trainer: Trainer, weights_only: bool) -> dict[str, Any]:
+    """What processes gather together."""
     module = trainer.module
     if module is None:
         raise RuntimeError("there is nothing to save: no module was given to this Trainer yet")
@@ -67,6 +148,13 @@ def gather(trainer: Trainer, weights_only: bool = False) -> dict[str, Any]:
             state = _state(trainer.datamodule.state_dict(), trainer.datamodule)
             if state:
                 checkpoint[type(trainer.datamodule).__qualname__] = state
+    return checkpoint
+
+
+def _completed(trainer: Trainer, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """With what hooks add, as plain data."""
+    module = trainer.module
+    assert module is not None, "there were states of it"
     own = checkpoint.keys() - {"hyper_parameters"}
     trainer.bus.hook.on_save_checkpoint(trainer=trainer, module=module, checkpoint=checkpoint)
     if not trainer.running:

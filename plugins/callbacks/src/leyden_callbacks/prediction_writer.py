@@ -104,11 +104,7 @@ class TorchPredictionWriter(PredictionWriter):
     def on_predict_start(self, trainer: Trainer, module: Module) -> None:
         """Makes the directory."""
         super().on_predict_start(trainer, module)
-        if self.output_dir is not None:
-            self._directory = Path(self.output_dir)
-        else:
-            own = trainer.log_dir if trainer.is_global_zero else ""  # loggers live on rank 0
-            self._directory = Path(trainer.strategy.broadcast(own)) / "predictions"
+        self._directory = Path(self.output_dir) if self.output_dir is not None else Path(trainer.log_dir) / "predictions"
         self._directory.mkdir(parents=True, exist_ok=True)
 
     def write_on_batch_end(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leyden import CheckpointIO, hookimpl
-from leyden.checkpoint_io import StrPath
+from leyden.checkpoint_io import StrPath, local_path
 from leyden.messages import add_note
 from leyden.plugins import resolve
 
@@ -39,6 +39,7 @@ class AsyncCheckpointIO(CheckpointIO):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._path = ""  # of what was written last
 
     def __getstate__(self) -> dict[str, Any]:
         return {"inner": self.inner}  # another process has threads of its own
@@ -60,6 +61,7 @@ class AsyncCheckpointIO(CheckpointIO):
         copied = self._snapshots.take(checkpoint)
 
         def write() -> None:
+            self._path = local_path(path)
             self._snapshots.ready()
             self.inner.save(copied, path)
 
@@ -111,7 +113,7 @@ class AsyncCheckpointIO(CheckpointIO):
         if self._failure is not None:
             self.wait()  # what comes after it is passed over, and must not be taken for something later
             failure, self._failure = self._failure, None
-            if self.on_failure is not None and self.on_failure(failure):
+            if any(goes_on(failure, self._path) for goes_on in self.on_failure):
                 return
             add_note(failure, "it was raised in the background, by an earlier save")
             raise failure

@@ -68,10 +68,8 @@ class ReportingProfiler(Profiler):
         """Called when a run has ended, before the summary is asked for."""
 
     def directory(self, trainer: Trainer) -> Path:
-        """Where this run writes; every process calls it, and gets that of rank 0."""
-        if self.dirpath is not None:
-            return self.dirpath
-        return Path(trainer.strategy.broadcast(trainer.log_dir if trainer.is_global_zero else ""))
+        """Where this run writes, the same for every process."""
+        return self.dirpath if self.dirpath is not None else Path(trainer.log_dir)
 
     def own_name(self, trainer: Trainer, name: str) -> str:
         """``name`` for the first process, ``<name>-<rank>`` for the others."""

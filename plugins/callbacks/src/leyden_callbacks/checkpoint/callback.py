@@ -22,7 +22,7 @@ from leyden_callbacks.checkpoint.filenames import DEFAULT_TEMPLATE, check_templa
 from leyden_callbacks.checkpoint.folder import Folder, is_remote
 from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Duration, Schedule
-from leyden_callbacks.checkpoint.shelf import NotSaved, Shelf
+from leyden_callbacks.checkpoint.shelf import NotListed, NotSaved, Shelf
 from leyden_callbacks.checkpoint.top_k import TopK
 from leyden_callbacks.monitor import Monitor, counters
 from leyden_callbacks.speech import say
@@ -64,7 +64,8 @@ class ModelCheckpoint(Callback):
         enable_version_counter: whether a name that is taken gets ``-v1`` rather than being overwritten.
         on_save_error: ``"raise"`` ends the run when a checkpoint cannot be written, for want of space as a rule; ``"warn"`` says
             so, keeps what was there, trains on and saves again when the next one is due. ``failed_saves`` has what went wrong,
-            and the end of the run says how often. What fails in the background ends a run of several processes all the same.
+            and the end of the run says how often. With several processes it does not matter which one of them fails, as long as
+            rank 0 alone writes; where each writes a part in the background, what fails on another ends the run.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -155,7 +156,9 @@ class ModelCheckpoint(Callback):
         self._newest = ""  # the name of the file with the newest state
         self._spare: list[str] = []  # saved when a run ended early; a newer state makes them superfluous
         self._training = False
-        self._alone = True  # whether the run has one process
+        self._written = ""  # the path of what this callback saved last
+        self._in_flight: set[str] = set()  # those of what may still be written
+        self._unsettled: list[str] = []  # saves of this rank that failed in the background and of which the others know nothing
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
@@ -317,10 +320,10 @@ class ModelCheckpoint(Callback):
         if stage != "fit":
             return
         self._open_folder(trainer)
-        self.failed_saves = []
+        self.failed_saves, self._unsettled, self._written = [], [], ""
+        self._in_flight.clear()
         if self.on_save_error == "warn":
-            self._alone = trainer.world_size == 1
-            trainer.checkpoint_io.on_failure = self._failed_in_background
+            trainer.checkpoint_io.on_failure += (self._failed_in_background,)
         # What an earlier run kept is that run's; one that goes on from a checkpoint gets its state after this.
         self._kept.scores.clear()
         self._inherited = None
@@ -367,9 +370,12 @@ class ModelCheckpoint(Callback):
 
     def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
         """The folder is anybody's again."""
+        if self._unsettled:
+            self._go_by(self._found_in_list())
         self._leave_folder()
         if stage == "fit" and self.on_save_error == "warn":
-            trainer.checkpoint_io.on_failure = None
+            io = trainer.checkpoint_io
+            io.on_failure = tuple(goes_on for goes_on in io.on_failure if goes_on != self._failed_in_background)
             if self.failed_saves:
                 times = "once" if len(self.failed_saves) == 1 else f"{len(self.failed_saves)} times"
                 kept = (
@@ -430,6 +436,12 @@ class ModelCheckpoint(Callback):
             self._due |= self._schedule.after_epoch(trainer)
             self._save(trainer)
 
+    @hookimpl(trylast=True)
+    def on_train_end(self, trainer: Trainer, module: Module) -> None:
+        """Has every rank know whether what is being written gets there."""
+        if not trainer.fast_dev_run and trainer.world_size > 1:
+            self._settle(trainer)
+
     def on_fit_end(self, trainer: Trainer, module: Module) -> None:
         """There is nothing left to save."""
         self._training = False
@@ -438,6 +450,7 @@ class ModelCheckpoint(Callback):
         """Saves the whole state as it is, unless that is done already."""
         if not self._training or trainer.fast_dev_run or not trainer.global_step:
             return None
+        self._settle(trainer)
         if not self._is_unsaved(trainer):
             return self._path(self._newest) if self._newest else None
         try:
@@ -451,7 +464,11 @@ class ModelCheckpoint(Callback):
 
     def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         """Saves the state after the last step, if asked to."""
-        if not (self.save_on_exception and self._training and self._is_unsaved(trainer)) or trainer.fast_dev_run:
+        if not (self.save_on_exception and self._training) or trainer.fast_dev_run:
+            return
+        if self._unsettled:
+            self._go_by(self._found_in_list())
+        if not self._is_unsaved(trainer):
             return
         if isinstance(exception, KeyboardInterrupt | Terminated):
             return  # between two steps the state was saved already; elsewhere it may be half of a step
@@ -475,17 +492,25 @@ class ModelCheckpoint(Callback):
         older, self._spare = self._spare, [name]
         self._newest = name
         self._last_step = trainer.global_step
-        self._shelved.commit(older, self._elsewhere())
+        try:
+            self._commit(older)
+        except NotListed as error:
+            self._failed(error)
         return self._path(name)
 
     # ---- saving ----
 
     def _save(self, trainer: Trainer) -> None:
+        self._settle(trainer)
         before = self.last_model_path
         try:
             self._save_due(trainer)
+        except NotListed as error:
+            self._failed(error)
         except NotSaved as error:
-            self.last_model_path = before
+            last, self.last_model_path = self.last_model_path, before
+            if error.overwritten and last == before == self._written:
+                self.last_model_path = ""
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
@@ -493,21 +518,47 @@ class ModelCheckpoint(Callback):
         self.failed_saves.append(str(error))
         warn("LYC03", f"{error}; training goes on, and the next checkpoint is tried when it is due")
 
-    def _failed_in_background(self, error: BaseException) -> bool:
-        """Called for a save that failed after it seemed done; whether the run is to go on all the same."""
-        listed = self._shelf.manifest if self._shelf is not None else None
-        if not isinstance(error, OSError) or listed is None or not self._alone:
+    def _settle(self, trainer: Trainer) -> bool:
+        """Waits for what is being written, and has every rank know what failed; every rank calls it at the same place.
+
+        Returns:
+            Whether something did, since the last time.
+        """
+        if self.on_save_error != "warn":
             return False
-        # The list has what is there; what was kept, replaced or called the newest since was not.
+        trainer.checkpoint_io.wait()  # the next save would, too
+        trainer.checkpoint_io.check()
+        self._in_flight.clear()
+        failed, listed = trainer.strategy.broadcast((self._unsettled, self._found_in_list() if self._unsettled else []))
+        if not trainer.is_global_zero:
+            self.failed_saves += failed
+        if failed:
+            self._go_by(listed)
+        return bool(failed)
+
+    def _failed_in_background(self, error: BaseException, path: str) -> bool:
+        """Called on rank 0 for a save that failed after it seemed done; whether the run is to go on all the same."""
+        listed = self._shelf.manifest if self._shelf is not None else None
+        if not isinstance(error, OSError) or listed is None or path not in self._in_flight:
+            return False
+        self._unsettled.append(str(error))
+        self._failed(error)
+        return True
+
+    def _found_in_list(self) -> list[Entry]:
+        return self._shelved.entries(self.state_key, self._shelved.run)
+
+    def _go_by(self, listed: list[Entry]) -> None:
+        """Takes the folder's list for what is there; what was kept, replaced or called the newest since a save failed was not."""
+        self._unsettled = []
+        self._shelved.withdraw()
         self._kept.scores.clear()
         self.last_model_path = self._newest = ""
-        self._listed = self._shelved.entries(self.state_key, self._shelved.run)
-        if self._listed:
+        self._listed = listed
+        if listed:
             self._take_over_listed(self._shelved.run)
         self._update_best()
         self._top_k_step = self._last_step = -1
-        self._failed(error)
-        return True
 
     def _save_due(self, trainer: Trainer) -> None:
         """Saves what is due; deletes only when everything new is safe."""
@@ -526,12 +577,14 @@ class ModelCheckpoint(Callback):
         elif not self.save_top_k:
             self._due = False
         if last and (saved or self._last_step != trainer.global_step):
+            if saved and self._settle(trainer):
+                return  # what was saved under the other name is not there after all
             try:
                 self._save_last(trainer, last, saved)
             except NotSaved:
                 if saved:
                     self._newest = saved
-                    self._shelved.commit([name for name in unneeded if name != previous], self._elsewhere())
+                    self._commit([name for name in unneeded if name != previous])
                 raise
             self._newest = last
         elif saved:
@@ -540,7 +593,7 @@ class ModelCheckpoint(Callback):
             return
         unneeded += self._spare
         self._spare = []
-        self._shelved.commit(unneeded, self._elsewhere())
+        self._commit(unneeded)
 
     def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
         """Saves the state if it is good enough; returns its name, or nothing."""
@@ -564,7 +617,9 @@ class ModelCheckpoint(Callback):
         self._update_best()
         try:
             self._put(name, "top_k", self.save_weights_only, score if self._watched else None)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, NotSaved) and error.overwritten:
+                before.pop(name, None)
             self._kept.scores = before
             self._update_best()
             raise
@@ -576,12 +631,17 @@ class ModelCheckpoint(Callback):
 
     def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
         if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
-            self._shelved.link(self._entry(name, "last"), newest)
+            self._shelved.link(self._entry(name, "last"), newest, goes_on=self.on_save_error == "warn")
         else:
             self._put(name, "last", self.save_weights_only)
         self._last_step = trainer.global_step
 
+    def _commit(self, unneeded: list[str]) -> None:
+        self._shelved.commit(unneeded, self._elsewhere(), goes_on=self.on_save_error == "warn")
+
     def _put(self, name: str, kind: str, weights_only: bool, score: float | None = None) -> None:
+        self._written = self._path(name)
+        self._in_flight.add(self._written)
         self._shelved.save(self._entry(name, kind, score), weights_only, goes_on=self.on_save_error == "warn")
 
     def _entry(self, name: str, kind: str, score: float | None = None) -> Entry:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leyden.checkpoint.files import explaining, remove_stale
 from leyden.checkpoint.lock import DirectoryLock
 from leyden.checkpoint.manifest import Entry, Manifest, new_run
+from leyden.checkpoint.save import try_save
 
 from leyden_callbacks.checkpoint.folder import Folder, is_remote
 
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
 
 
 class NotSaved(OSError):
-    """A checkpoint could not be written, which every rank knows, and what was there before still is."""
+    """A checkpoint could not be written, which every rank knows, and what was there before still is.
+
+    Args:
+        text: why.
+        overwritten: whether what stood under its name is gone all the same, for only a part of the new one was written.
+    """
+
+    def __init__(self, text: str, *, overwritten: bool = False) -> None:
+        super().__init__(text)
+        self.overwritten = overwritten
+
+
+class NotListed(NotSaved):
+    """A checkpoint is there, but the list of its folder could not be written; the next save tries again."""
 
 
 class Shelf:
@@ -110,32 +124,36 @@ class Shelf:
         Args:
             entry: what it will be in the list.
             weights_only: whether to leave out what only training needs.
-            goes_on: whether the run goes on where rank 0 cannot write it.
+            goes_on: whether the run goes on where a rank cannot write it.
 
         Raises:
-            NotSaved: on every rank, with ``goes_on``, it could not be written.
+            NotSaved: on every rank, with ``goes_on``, one of them could not write it.
             OSError: it could not be written.
         """
         entry.run, entry.weights_only = self.run, weights_only
         entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
         entry.order, entry.time = self._next_order(), time.time()
         self.trainer.checkpoint_io.after_save(lambda: self._announce(entry))
-        failure = ""
+        path = self.folder.of(entry.name)
         try:
-            self.trainer.save_checkpoint(self.folder.of(entry.name), weights_only)
-        except BaseException as error:
-            with self.guard, contextlib.suppress(OSError):
-                if self.manifest is not None:
-                    self.manifest.forget(entry.name)
-            if not (goes_on and isinstance(error, OSError) and self.trainer.is_global_zero):
-                raise
-            failure = error.strerror or str(error)
-            self.trainer.strategy.barrier()  # where the others wait until it is written
-        if goes_on:
-            failure = self.trainer.strategy.broadcast(failure)
-            if failure:
-                raise NotSaved(failure)
+            failure = try_save(self.trainer, path, weights_only) if goes_on else None
+            if not goes_on:
+                self.trainer.save_checkpoint(path, weights_only)
+        except BaseException:
+            self._take_back(entry)
+            raise
+        if failure is not None:
+            self._take_back(entry)
+            if failure.written and self.trainer.is_global_zero:
+                with contextlib.suppress(OSError):
+                    self.trainer.checkpoint_io.remove(path)
+            raise NotSaved(failure.text, overwritten=failure.written)
         self._saved.append(entry)
+
+    def _take_back(self, entry: Entry) -> None:
+        with self.guard, contextlib.suppress(OSError):
+            if self.manifest is not None:
+                self.manifest.forget(entry.name)
 
     def _next_order(self) -> int:
         listed = self.manifest.next_order() if self.manifest is not None else 1
@@ -148,25 +166,48 @@ class Shelf:
             if self.manifest is not None:
                 self.manifest.announce(entry)
 
-    def link(self, entry: Entry, target: str) -> None:
-        """Makes ``entry`` a link to ``target``, which was just saved."""
+    def link(self, entry: Entry, target: str, *, goes_on: bool = False) -> None:
+        """Makes ``entry`` a link to ``target``, which was just saved; arguments and errors as for :meth:`save`."""
         entry.run = self.run
         entry.step, entry.epoch = self.trainer.global_step, self.trainer.current_epoch
-        self.trainer.checkpoint_io.after_save(lambda: self.folder.link(entry.name, target))
+        self._on_rank_0(lambda: self.folder.link(entry.name, target), NotSaved, goes_on=goes_on)
         entry.order, entry.time = self._next_order(), time.time()
         self._saved.append(entry)
 
-    def commit(self, drop: Sequence[str] = (), elsewhere: Entry | None = None) -> None:
+    def commit(self, drop: Sequence[str] = (), elsewhere: Entry | None = None, *, goes_on: bool = False) -> None:
         """Lists what was saved since the last time, and then deletes what is not kept any more.
 
         Args:
             drop: names of this run.
             elsewhere: the best checkpoint, if it is one of another folder.
+            goes_on: whether the run goes on where rank 0 cannot do so; every rank is told.
+
+        Raises:
+            NotListed: on every rank, with ``goes_on``, the list could not be written or a file not be deleted.
+            OSError: likewise, without.
         """
         saved, self._saved = self._saved, []
-        if not self.trainer.is_global_zero or not (saved or drop):
-            return
-        self.trainer.checkpoint_io.after_save(lambda: self._publish(saved, list(drop), elsewhere))
+        if saved or drop:
+            self._on_rank_0(lambda: self._publish(saved, list(drop), elsewhere), NotListed, goes_on=goes_on)
+
+    def withdraw(self) -> None:
+        """Forgets what was saved since :meth:`commit`: it is not there after all."""
+        self._saved = []
+
+    def _on_rank_0(self, function: Callable[[], None], failure: type[NotSaved], *, goes_on: bool) -> None:
+        """Has rank 0 do something when what was saved is there; an error of it is everybody's where the run goes on."""
+        text = ""
+        if self.trainer.is_global_zero:
+            try:
+                self.trainer.checkpoint_io.after_save(function)
+            except OSError as error:
+                if not goes_on:
+                    raise
+                text = error.strerror or str(error)
+        if goes_on:
+            text = self.trainer.strategy.broadcast(text)
+        if text:
+            raise failure(text)
 
     def _publish(self, saved: list[Entry], drop: list[str], elsewhere: Entry | None) -> None:
         if self.manifest is None:
@@ -184,8 +225,9 @@ class Shelf:
         with self.guard:
             deletable = [name for name in drop if self.manifest.may_delete(name, self.run)]
             self.manifest.record(saved, deletable, self.run)
-            for name in deletable:
-                self._delete(name, self.run)
+            for entry in self.manifest.entries:  # those too that could not be deleted before
+                if entry.kind == "obsolete" and entry.run == self.run:
+                    self._delete(entry.name, self.run)
 
     def _delete(self, name: str, run: str) -> None:
         assert self.manifest is not None, "there is a list of what may be deleted"
