@@ -74,6 +74,11 @@ def test_the_compiler_is_told_which_ddp_runs(ranked):
     assert [calls for calls, _ in run_ranks(lambda e: trained(ranked, e, Line(compiled=True)))] == [WHOLE] * 2
 
 
+def test_ddps_own_reports_are_made(ranked, monkeypatch):
+    monkeypatch.setenv("TORCH_DISTRIBUTED_DEBUG", "INFO")
+    assert [calls for calls, _ in run_ranks(lambda environment: trained(ranked, environment))] == [WHOLE] * 2
+
+
 def test_the_short_forward_trains_to_the_bits_as_the_whole_one(ranked):
     (_, short), (_, short_too) = run_ranks(lambda environment: trained(ranked, environment))
     (_, whole), _ = run_ranks(lambda environment: trained(ranked, environment, whole=True))

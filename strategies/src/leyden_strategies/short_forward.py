@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 def short_forward(ddp: DistributedDataParallel) -> Callable[..., Any]:
     """DDP's forward without what it does in vain in each step: 50 microseconds, which is as long as a small layer takes.
 
-    That is: looking for options that are off, moving a batch that is on the device, and telling a compiler that nobody uses
-    which DDP runs. What prepares its reducer for the gradients stays, by the three calls that forward itself makes.
+    That is: looking for options that are off, moving a batch that is on the device, keeping times for reports that nobody asked
+    for, and telling a compiler that nobody uses which DDP runs. What prepares its reducer for the gradients stays, by the three
+    calls that forward itself makes.
 
     Args:
         ddp: has run two steps, the second of which orders its buckets anew.
@@ -28,6 +30,7 @@ def short_forward(ddp: DistributedDataParallel) -> Callable[..., Any]:
         or ddp.will_sync_module_buffers()  # type: ignore[no-untyped-call]  # torch has no types here
         or not getattr(ddp, "_has_rebuilt_buckets", False)
         or _compiles()
+        or os.environ.get("TORCH_DISTRIBUTED_DEBUG", "OFF").upper() != "OFF"  # DDP reports how long its forward takes
     )
     whole: Callable[..., Any] = ddp.forward
     calls: list[Any] = [
