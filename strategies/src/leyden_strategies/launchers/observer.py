@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from board import END, remove  # type: ignore[import-not-found]  # beside this file, which is run by path
+from exits import Exits  # type: ignore[import-not-found]  # beside this file, which is run by path
 from watch import GONE, Watch, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
@@ -39,8 +40,9 @@ def main(directory: str, stall_seconds: float) -> int:
         if is_running(pids[rank]):
             return None
         # A rank that was told to end, or that had an exception, has gone through the end of its run.
-        return 0 if watch.position(rank).phase == END else GONE
+        return 0 if watch.position(rank).phase == END else exits.code(pids[rank]) or GONE
 
+    exits = Exits(pids.values())
     try:
         watch = Watch(place, pids, ended, stall_seconds)
         failure = watch.run()

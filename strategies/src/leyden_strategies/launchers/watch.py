@@ -315,7 +315,7 @@ def last_frames(stack: str) -> str:
 
 def _how_it_ended(code: int) -> str:
     if code == GONE:
-        return "ended without an exception (killed by SIGKILL, out of memory?)"
+        return "ended without an exception (killed by SIGKILL, out of memory? or by os._exit)"
     if code >= 0:
         return f"left with exit code {code}, without an exception,"
     try:
