@@ -51,7 +51,6 @@ test-peers: $(PEERS:%=.venv-lightning-%/peer)
 
 soak: $(VENV)/installed-dev
 	$(VENV)/bin/python tests/distributed/soak.py $(ARGS)
-	LEYDEN_TEST_NODES=1 $(VENV)/bin/python -m pytest tests/distributed/test_launchers.py
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -287,17 +287,17 @@ def test_the_slowest_rank_is_named(fit, clock, capsys):
     )
 
 
-def test_processes_compare_themselves(tmp_path):
+def test_processes_compare_themselves(tmp_path, clock):
     def train(environment):
         slow = SlowRank(every_n_steps=2)
-        delay = LambdaCallback(on_train_batch_start=lambda: time.sleep(0.05 * environment.rank))
+        delay = LambdaCallback(on_train_batch_start=moves(clock, 1 + 2 * environment.rank))
         quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
         trainer = Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[delay, slow], max_epochs=2,
                           enable_model_summary=False, default_root_dir=tmp_path, **quiet)  # fmt: skip
         trainer.fit(Delayed(lambda: None))
-        return slow.rank, slow.ratio > 1
+        return slow.rank, slow.ratio
 
-    assert run_ranks(train) == [(1, True), (1, True)]
+    assert run_ranks(train) == [(1, 3.0), (1, 3.0)]
 
 
 def test_alone_a_process_is_never_slow(fit, capsys):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from tests.distributed.nodes import reserved_port, run_together
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 LEYDEN = [str(Path(sys.executable).with_name("leyden"))]
@@ -70,15 +70,9 @@ def script(tmp_path):
     return path
 
 
-def start(*words):
+def run(*commands, seconds=200):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC")}
-    return subprocess.Popen(
-        [str(word) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**clean, "OMP_NUM_THREADS": "1"},
-    )
+    return run_together(commands, seconds, env={**clean, "OMP_NUM_THREADS": "1"})
 
 
 def seen(directory, world_size, attempt=0):
@@ -90,13 +84,12 @@ def seen(directory, world_size, attempt=0):
 
 def test_a_restart_goes_on_from_the_newest_checkpoint_and_so_does_another_number_of_ranks(script, tmp_path):
     # Killed twice: torchrun starts the ranks again once. Then one rank does the rest.
-    first = start(*TORCHRUN, "--standalone", "--nproc-per-node", 2, "--max-restarts", 1, script, tmp_path, 2, 1, 5)
-    said, _ = first.communicate(timeout=200)
-    assert first.returncode == 1, said
-    assert f"leyden: the newest checkpoint is {tmp_path / 'saved'}" in said
-    last = start(*TORCHRUN, "--standalone", "--nproc-per-node", 1, script, tmp_path, 1, 1, 99)
-    told, _ = last.communicate(timeout=200)
-    assert last.returncode == 0, told
+    torchrun = [*TORCHRUN, "--standalone", "--nproc-per-node"]
+    [first] = run([*torchrun, 2, "--max-restarts", 1, script, tmp_path, 2, 1, 5], seconds=130)
+    assert first.code == 1, first
+    assert f"leyden: the newest checkpoint is {tmp_path / 'saved'}" in first.err
+    [last] = run([*torchrun, 1, script, tmp_path, 1, 1, 99], seconds=130)
+    assert last.code == 0, last
 
     two, two_again, one = seen(tmp_path, 2), seen(tmp_path, 2, 1), seen(tmp_path, 1)
     assert [min(rank) for rank in two] == [0, 0]
@@ -109,12 +102,6 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_so_does_another_number
     assert sorted(sample for samples in counted for sample in samples) == list(range(60))
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 def of_torchrun(node, port):
     return [*TORCHRUN, "--nnodes", 2, "--node-rank", node, "--nproc-per-node", 1, "--master-addr", "127.0.0.1",
             "--master-port", port]  # fmt: skip
@@ -125,18 +112,11 @@ def of_leyden(node, port):
             "--main-port", port]  # fmt: skip
 
 
-# Once torchrun's agent of the first node waited for ever for that of the second, which had ended; until it is known why, this
-# does not stop everything else.
-@pytest.mark.skipif("LEYDEN_TEST_NODES" not in os.environ, reason="make soak runs it")
 @pytest.mark.parametrize("command", [of_torchrun, of_leyden])
 def test_two_nodes_train_together(script, tmp_path, command):
-    for _ in range(3):  # somebody else may take the port before it is used
-        port = free_port()
-        nodes = [start(*command(node, port), script, tmp_path, 1, 2, 99) for node in (0, 1)]
-        said = [node.communicate(timeout=200)[0] for node in nodes]
-        if not any("already in use" in text for text in said):
-            break
-    assert [node.returncode for node in nodes] == [0, 0], "\n".join(said)
+    with reserved_port() as port:
+        nodes = run(*([*command(node, port), script, tmp_path, 1, 2, 99] for node in (0, 1)))
+    assert [node.code for node in nodes] == [0, 0], nodes
     ends = [(tmp_path / f"end-{rank}").read_text() for rank in (0, 1)]
     assert ends[0] == ends[1]
     assert ends[0].startswith("15 ")

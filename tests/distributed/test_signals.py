@@ -106,23 +106,26 @@ def test_a_fork_sends_signals_on_and_ends_with_its_code(tmp_path):
         **{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=-1, max_steps=100_000
     )
     before = signal.getsignal(signal.SIGTERM)
-    # The ranks are gone from the mapping when the timer is too early, so it asks again.
-    timer = threading.Thread(target=send_when_there_are_ranks, args=(signal.SIGTERM,))
-    timer.start()
+
+    class Says(Slow):
+        def on_train_batch_start(self, batch, batch_idx):
+            if self.trainer.global_step:
+                (tmp_path / "trained").touch()
+
+    sender = threading.Thread(target=send_when_there_is, args=(tmp_path / "trained", signal.SIGTERM))
+    sender.start()
     with pytest.raises(SystemExit) as raised:
-        trainer.fit(Slow())
-    timer.join()
+        trainer.fit(Says())
+    sender.join()
     assert raised.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert 0 < trainer.global_step < 100_000
 
 
-def send_when_there_are_ranks(number):
-    from leyden_strategies.launchers.watch import descendants
-
-    while len(descendants(os.getpid())) < 2:
+def send_when_there_is(file, number):
+    deadline = time.monotonic() + 120
+    while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2.0)
     os.kill(os.getpid(), number)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +15,8 @@ import leyden
 import leyden_lightning as pl
 import pytest
 from leyden_cli.main import main
+
+from tests.distributed.nodes import reserved_port, run_together
 
 SCRIPT = """
 import sys
@@ -124,29 +125,13 @@ if __name__ == "__main__":
 def test_a_script_of_several_nodes_and_processes_trains_on_all_of_them(tmp_path):
     """``num_processes=2, num_nodes=2``, and a loader whose batch size and shuffling are given by position."""
     (tmp_path / "train.py").write_text(NODES)
-    for attempt in range(3):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = str(taken.getsockname()[1])
-        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        nodes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "leyden_lightning", "train.py"], cwd=tmp_path, text=True,
-                env={**environment, "NODE_RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
-            for rank in range(2)
-        ]  # fmt: skip
-        try:
-            printed = [node.communicate(timeout=200) for node in nodes]
-        finally:
-            for node in nodes:
-                node.kill()
-                node.wait()
-        if not any("in use" in errors for _, errors in printed) or attempt == 2:
-            break
-    assert [node.returncode for node in nodes] == [0, 0], printed
+    command = [sys.executable, "-m", "leyden_lightning", "train.py"]
+    with reserved_port() as port:
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        nodes = run_together([["env", f"NODE_RANK={node}", *command] for node in range(2)], cwd=tmp_path, env=environment)
+    assert [node.code for node in nodes] == [0, 0], nodes
     rows = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    assert sorted(line for out, _ in printed for line in out.splitlines()) == [
+    assert sorted(line for node in nodes for line in node.out.splitlines()) == [
         f"{rank // 2} {rank % 2} {rank} 4 {rows}" for rank in range(4)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import shutil
@@ -334,6 +335,21 @@ def test_a_run_of_wandb_that_the_user_finished_is_opened_again_under_its_id(tmp_
     logger.log_metrics({"loss": 2.0}, 1)
     assert logger.experiment.id == "mine0000"
     assert [row["loss"] for row in wandb_rows(logger)] == [1.0, 2.0]
+
+
+def test_a_run_of_wandb_whose_logger_is_gone_ends_when_the_next_one_opens_and_not_in_the_garbage_collector(tmp_path):
+    from wandb.errors import UsageError
+
+    logger = WandbLogger(save_dir=tmp_path, mode="offline")
+    logger.itself, run = logger, logger.experiment
+    del logger
+    gc.collect()
+    run.log({"loss": 1.0})  # nothing of W&B's was called, which may be in the middle of what must not be interrupted
+    other = WandbLogger(save_dir=tmp_path, mode="offline")
+    other.log_metrics({"loss": 2.0}, 0)
+    with pytest.raises(UsageError, match="is finished"):
+        run.log({"loss": 3.0})
+    assert [row["loss"] for row in wandb_rows(other)] == [2.0]
 
 
 def test_a_run_of_wandb_that_failed_is_ended_as_failed(tmp_path):

@@ -20,6 +20,13 @@ _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
 MODES = ("online", "offline", "disabled", "shared")
 STEP = "trainer/global_step"
 
+_left: list[tuple[int, Any]] = []
+"""Runs whose logger is gone, each with the process that opened it, to be finished there when the next one is opened.
+
+The garbage collector calls nothing of W&B's: it may run while W&B sets a context variable, and CPython 3.10 and 3.11 crash where
+another one is set meanwhile (github.com/python/cpython/issues/148891).
+"""
+
 _WAY_OUT = "pass mode='offline' and send it later with: wandb sync"
 
 
@@ -28,9 +35,9 @@ class WandbLogger(ClientLogger):
 
     The step of a record is logged as ``trainer/global_step``, over which every key is drawn; W&B's own step counts records,
     for it drops what is logged for an earlier step than the last. A run stays open after a fit that ended well, so that a
-    test goes on in it; it ends with the process, with the logger, or by ``logger.experiment.finish()``. One that failed is
-    ended as failed. W&B's client writes in a process of its own: a killed run loses what that had not written, about the last
-    half second.
+    test goes on in it; it ends with the process, by ``logger.experiment.finish()``, or, if its logger is gone by then, when
+    another one opens a run. One that failed is ended as failed. W&B's client writes in a process of its own: a killed run loses
+    what that had not written, about the last half second.
 
     Args:
         project: the project of runs.
@@ -86,10 +93,11 @@ class WandbLogger(ClientLogger):
             import wandb
             from wandb.errors import Error
 
+            _finish_left()
+            self._look_for_server()
             if int(time.time()) == self._opened_at:
                 time.sleep(1 - time.time() % 1)  # W&B names an offline run's directory by id and second, and would write over it
             self._opened_at = int(time.time())
-            self._look_for_server()
             arguments: dict[str, Any] = {"mode": self.mode, "resume": "allow", "reinit": "create_new", **self._options}
             try:
                 self._run = wandb.init(
@@ -99,8 +107,8 @@ class WandbLogger(ClientLogger):
                 raise self._refused(error, _WAY_OUT) from error
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
-            # A script of many Trainers would otherwise have as many runs open at its end.
-            weakref.finalize(self, _finish, self._run)
+            # A script of many Trainers would otherwise have as many runs open at its end, where W&B ends what is open.
+            weakref.finalize(self, _left.append, (os.getpid(), self._run)).atexit = False
         return self._run
 
     def _look_for_server(self) -> None:
@@ -147,6 +155,9 @@ def _log(run: Any, values: Mapping[str, Any]) -> None:
     run.log(values)
 
 
-def _finish(run: Any) -> None:
-    with suppress(Exception):  # the user may have finished it
-        run.finish()
+def _finish_left() -> None:
+    while _left:
+        process, run = _left.pop()
+        if process == os.getpid():  # a forked one has it by copy only
+            with suppress(Exception):  # the user may have finished it
+                run.finish()
