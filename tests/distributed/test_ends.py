@@ -73,7 +73,7 @@ WHERE = {
     "training": "at step 1, in training batch 1 of epoch 0",
     "validation": "at step 2, in validation batch 0",
     "saving": "at step 2, in saving",
-    "teardown": "at step 2, after the run",
+    "teardown": "at step 2, in teardown",
 }
 HOW = {
     "exit": "left with exit code 3, without an exception,",
@@ -89,6 +89,7 @@ CASES = [
     ("leave", "training"),
     ("stall", "training"),
     ("stall", "validation"),
+    ("stall", "teardown"),
 ]
 
 
@@ -130,6 +131,33 @@ def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
         cause = str(raised.value.__cause__)
         assert re.match(rf"rank 1 \(pid \d+\) failed {re.escape(WHERE[place])}\nTraceback", cause)
         assert cause.rstrip().endswith("by intention'" if how == "raise" else "by intention")
+
+
+@pytest.mark.parametrize("code", [0, 4, None])
+def test_ranks_that_all_leave_by_sys_exit_do_so_where_fit_was_called(tmp_path, code):
+    class Leaves(TinyModule):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            sys.exit(code)
+
+    trainer = ly.Trainer(**{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=1)
+    with pytest.raises(SystemExit) as raised:
+        trainer.fit(Leaves())
+    assert raised.value.code == (code or 0)
+    assert trainer.global_step == 1
+
+
+def test_one_rank_that_leaves_with_a_code_of_its_own_is_named(tmp_path):
+    class Leaves(TinyModule):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            if self.global_rank == 1:
+                sys.exit(4)
+
+    trainer = ly.Trainer(**{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=1)
+    with pytest.raises(RankError) as raised:
+        trainer.fit(Leaves())
+    assert re.fullmatch(
+        r"rank 1 \(pid \d+\) left the others by SystemExit\(4\) at step 0, in training batch 0 of epoch 0", str(raised.value)
+    )
 
 
 @pytest.mark.usefixtures("marked")

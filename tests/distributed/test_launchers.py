@@ -102,6 +102,17 @@ def test_a_restart_goes_on_from_the_newest_checkpoint_and_so_does_another_number
     assert sorted(sample for samples in counted for sample in samples) == list(range(60))
 
 
+def test_leyden_launch_starts_all_ranks_again_and_they_go_on_from_the_newest_checkpoint(script, tmp_path):
+    [launched] = run([*LEYDEN, "launch", "--devices", 2, "--max-restarts", 1, script, tmp_path, 2, 1, 9])
+    assert launched.code == 0, launched
+    assert f"leyden: the newest checkpoint is {tmp_path / 'saved' / 'epoch=0-step=8.ckpt'}\n" in launched.err
+    assert "was killed by SIGKILL (out of memory?) at step 9, in training batch 9 of epoch 0\n" in launched.err
+    ends = [(tmp_path / f"end-{rank}").read_text() for rank in (0, 1)]
+    assert ends[0] == ends[1]
+    assert ends[0].startswith("15 ")
+    assert [min(rank) for rank in seen(tmp_path, 2)] == [8, 8]
+
+
 def of_torchrun(node, port):
     return [*TORCHRUN, "--nnodes", 2, "--node-rank", node, "--nproc-per-node", 1, "--master-addr", "127.0.0.1",
             "--master-port", port]  # fmt: skip

@@ -159,6 +159,8 @@ class ProcessesStrategy(Strategy):
         except BaseException as error:
             self._note_failure(error)
             raise
+        finally:
+            self._at(_END, args[0].module)  # and not before: whoever hangs or dies in the hooks of the end has not ended well
 
     def setup_environment(self) -> None:
         """Opens the process group, after the device."""
@@ -213,7 +215,6 @@ class ProcessesStrategy(Strategy):
         if self.failed is None and not self._left_alone:
             close_group()
         super().teardown(module)
-        self._at(_END, module)
 
     # ---- stopping together ----
 

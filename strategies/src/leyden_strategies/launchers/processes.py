@@ -70,7 +70,7 @@ class ProcessesLauncher:
         context: Any = multiprocessing.get_context(self.method)
         with listening() as received:
             code, result = self._run(context, strategy, function, args, store.port, received)
-        if code:
+        if code or isinstance(result, _Left):
             return _leave(code)
         for number in received:
             if number in _ENDING:  # it came when the ranks were done, and is for this process
@@ -168,6 +168,10 @@ def _leave(code: int) -> Any:
     raise SystemExit(code)
 
 
+class _Left:
+    """Stands for what a run returned that the user's code left by ``sys.exit``."""
+
+
 @contextmanager
 def _kept_for_the_ranks() -> Iterator[None]:
     """Inside, processes are started that get no signal until they ask for it, when they can heed one."""
@@ -208,7 +212,8 @@ def _run_rank(
     place = Path(directory)
     rank = Rank(place, local_rank, parent)
     strategy.become(local_rank, port)
-    code, result = 0, None
+    code: int = 0
+    result: Any = _Left()
     try:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)

@@ -148,7 +148,7 @@ class Watch:
     def _left(self, rank: int, code: int | None) -> Failure | None:
         """What is known of a rank that ended without an error."""
         told = read_json(file_of(self.directory, rank, "left")) if code is not None else None
-        if code is None or told is None or (code != 0 and code - 128 not in FORWARDED):
+        if code is None or told is None or code < 0 or code >= GONE:
             return None
         headline = f"rank {rank} (pid {self.pids[rank]}) left the others by {told['how']} {told['where']}"
         return Failure(rank, self.pids[rank], headline, time=told["time"], left=True, together=told["together"], code=code)
@@ -221,6 +221,7 @@ class Watch:
     def _guilty(self) -> int:
         """The rank that the others wait for: one that is not inside of a collective, else the one that is behind."""
         running = [rank for rank in self.pids if rank not in self.codes]
+        running = [rank for rank in running if self.position(rank).phase != END] or running
         busy = [rank for rank in running if self.stacks.get(rank) and not _waits(self.stacks[rank])]
         return min(busy or running, key=lambda rank: (self.position(rank)[2:], rank))
 
@@ -239,8 +240,8 @@ class Watch:
                 break  # they will not leave by themselves
             time.sleep(POLL_SECONDS)
         alive = [rank for rank in self.pids if rank not in self.codes]
-        if not alive and all(failure.left and failure.code == 0 for failure in found):
-            return None  # all of them left alike
+        if not alive and self._left_alike(found):
+            return None
         if all(failure.follows for failure in found):
             # A rank that left without waiting for the others, though they had agreed: a second signal came.
             found += [failure for failure in self._failures(alone=True) if failure.left]
@@ -257,6 +258,13 @@ class Watch:
         if code is not None and code > 0:
             first.code = code
         return first
+
+    def _left_alike(self, found: list[Failure]) -> bool:
+        """Whether all ranks left by ``sys.exit``, which the script means then."""
+        if not all(failure.left for failure in found):
+            return False
+        codes = set(self.codes.values())
+        return codes == {0} or (len(codes) == 1 and len(found) == len(self.pids) and found[0].code - 128 not in FORWARDED)
 
     def _all_failed_and_live(self) -> bool:
         """Whether every rank has told of an exception, none has left, and so the script may have caught it everywhere."""
