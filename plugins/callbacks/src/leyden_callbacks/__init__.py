@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from leyden.lazy import lazy
 
 if TYPE_CHECKING:
+    from leyden_callbacks.activation_checkpointing import ActivationCheckpointing
     from leyden_callbacks.batch_size_finder import BatchSizeFinder
     from leyden_callbacks.checkpoint import ModelCheckpoint
     from leyden_callbacks.data_stall import DataStall
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMA",
+    "ActivationCheckpointing",
     "BackboneFinetuning",
     "BaseFinetuning",
     "BatchSizeFinder",
@@ -81,6 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ActivationCheckpointing": "activation_checkpointing",
     "BackboneFinetuning": "finetuning",
     "BaseFinetuning": "finetuning",
     "BatchSizeFinder": "batch_size_finder",
