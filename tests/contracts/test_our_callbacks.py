@@ -51,6 +51,7 @@ WATCHING = {
     "oom_microbatch": ours.OOMMicrobatch,
     "parameter_monitor": lambda: ours.ParameterMonitor(weights=True, updates=True, activations=True, depth=-1),
     "activation_checkpointing": lambda: ours.ActivationCheckpointing(["layer"]),
+    "csv_predictions": lambda: ours.CSVPredictions("predictions.csv"),
     "limited": lambda: every("2 steps", ours.ThroughputMonitor()),
 }
 CHANGING = {

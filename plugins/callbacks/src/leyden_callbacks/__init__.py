@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from leyden_callbacks.activation_checkpointing import ActivationCheckpointing
     from leyden_callbacks.batch_size_finder import BatchSizeFinder
     from leyden_callbacks.checkpoint import ModelCheckpoint
+    from leyden_callbacks.csv_predictions import CSVPredictions
     from leyden_callbacks.data_stall import DataStall
     from leyden_callbacks.device_stats import DeviceStatsMonitor
     from leyden_callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
@@ -46,6 +47,7 @@ __all__ = [
     "BackboneFinetuning",
     "BaseFinetuning",
     "BatchSizeFinder",
+    "CSVPredictions",
     "DataStall",
     "DeviceStatsMonitor",
     "EarlyStopping",
@@ -87,6 +89,7 @@ _HOMES = {
     "BackboneFinetuning": "finetuning",
     "BaseFinetuning": "finetuning",
     "BatchSizeFinder": "batch_size_finder",
+    "CSVPredictions": "csv_predictions",
     "DataStall": "data_stall",
     "DeviceStatsMonitor": "device_stats",
     "EMA": "ema",
