@@ -55,7 +55,6 @@ def names(tmp_path, monkeypatch, capfd, pieces):
     """What the page's first lines define, in a folder of its own; without their run where nobody asks for it."""
     monkeypatch.chdir(tmp_path)
     found = {"MyCallback": type("MyCallback", (), {"on_train_batch_end": lambda self: None})}
-    found["EmptyCache"] = found["MyCallback"]
     monkeypatch.setattr(leyden, "Trainer", Quiet)
     asks = any(re.search(r"\b(trainer|history)\.", code) or "history[" in code for code in pieces)
     exec(SHARED if asks else SHARED.partition("trainer = ")[0], found)
@@ -84,7 +83,7 @@ def run(code, names):
             value.fit(names["module"], names["loader"], names["loader"])
     elif isinstance(expression, ast.Constant) and value not in CALLBACKS:
         assert code in source() or value in PRECISIONS
-    elif isinstance(expression, ast.Constant | ast.Dict) or isinstance(value, names["MyCallback"]):
+    elif isinstance(expression, ast.Constant | ast.Dict) or isinstance(value, names["MyCallback"] | Callback):
         fit_with(value, names)
 
 

@@ -50,6 +50,8 @@ WATCHING = {
     "lambda": lambda: ours.LambdaCallback(on_train_batch_end=lambda: None),
     "oom_microbatch": ours.OOMMicrobatch,
     "parameter_monitor": lambda: ours.ParameterMonitor(weights=True, updates=True, activations=True, depth=-1),
+    "activation_checkpointing": lambda: ours.ActivationCheckpointing(["layer"]),
+    "csv_predictions": lambda: ours.CSVPredictions("predictions.csv"),
     "limited": lambda: every("2 steps", ours.ThroughputMonitor()),
 }
 CHANGING = {

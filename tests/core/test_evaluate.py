@@ -237,3 +237,19 @@ def test_hooks_of_modes_replace_eval_and_train():
 
     run("test", Own())
     assert calls == ["eval", True, True, "train"]
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict", "fit"])
+def test_a_run_inside_of_a_run_is_refused(stage):
+    class Asks(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            getattr(trainer, stage)(module)
+
+    trainer = Trainer(max_epochs=1, callbacks=Asks())
+    with pytest.raises(RuntimeError) as error:
+        trainer.fit(TinyModule())
+    assert str(error.value) == (
+        f"trainer.{stage}() was called while trainer.fit() runs; call it afterwards, or have fit validate when you want it with "
+        f"Trainer(val_check_interval=...)"
+    )
+    assert getattr(trainer, stage)(TinyModule()) if stage != "fit" else trainer.test(TinyModule(), verbose=False)

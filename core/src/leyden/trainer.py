@@ -371,6 +371,7 @@ class Trainer(Settings, RunState):
         """
         _check_weights_only(weights_only)
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
+        self._refuse_inside_of_a_run("fit")
         ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         self.progress, self.history = Progress(), History()
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
@@ -900,10 +901,18 @@ class Trainer(Settings, RunState):
         _check_module(model, stage)
         _check_weights_only(weights_only)
         _check_datamodule(datamodule, dataloaders)
+        self._refuse_inside_of_a_run(stage)
         self.module, self.datamodule = model, datamodule  # here too, if the run is in other processes
         self.called, self.came_to_its_end = stage, False
         ckpt_path = self._start_from if ckpt_path is None else ckpt_path
         return model, datamodule, dataloaders, ckpt_path
+
+    def _refuse_inside_of_a_run(self, stage: str) -> None:
+        if self.running:
+            raise RuntimeError(
+                f"trainer.{stage}() was called while trainer.{self.called}() runs; call it afterwards, or have fit validate when "
+                f"you want it with Trainer(val_check_interval=...)"
+            )
 
     def _evaluate(
         self, stage: str, model: Any, dataloaders: Any, ckpt_path: Any, verbose: bool, datamodule: Any, weights_only: Any

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from leyden.lazy import lazy
 
 if TYPE_CHECKING:
+    from leyden_callbacks.activation_checkpointing import ActivationCheckpointing
     from leyden_callbacks.batch_size_finder import BatchSizeFinder
     from leyden_callbacks.checkpoint import ModelCheckpoint
+    from leyden_callbacks.csv_predictions import CSVPredictions
     from leyden_callbacks.data_stall import DataStall
     from leyden_callbacks.device_stats import DeviceStatsMonitor
     from leyden_callbacks.early_stopping import EarlyStopping, EarlyStoppingReason
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMA",
+    "ActivationCheckpointing",
     "BackboneFinetuning",
     "BaseFinetuning",
     "BatchSizeFinder",
+    "CSVPredictions",
     "DataStall",
     "DeviceStatsMonitor",
     "EarlyStopping",
@@ -81,9 +85,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ActivationCheckpointing": "activation_checkpointing",
     "BackboneFinetuning": "finetuning",
     "BaseFinetuning": "finetuning",
     "BatchSizeFinder": "batch_size_finder",
+    "CSVPredictions": "csv_predictions",
     "DataStall": "data_stall",
     "DeviceStatsMonitor": "device_stats",
     "EMA": "ema",
