@@ -426,6 +426,7 @@ def test_a_plug_in_may_call_methods_that_core_does_not():
             "fit() expected a leyden.Module, got type <class 'leyden.testing.modules.TinyModule'>; it is a class: pass an "
             "object, TinyModule(...)",
         ),
+        (Module.__new__(Module), "Module.__init__ must call super().__init__(), before anything else"),
         (None, "fit() expected a leyden.Module, got NoneType None"),
         ("model", "fit() expected a leyden.Module, got str 'model'"),
     ],

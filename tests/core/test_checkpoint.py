@@ -637,3 +637,13 @@ def test_a_data_module_can_be_loaded_too():
     fitted(datamodule=Data("here", size=2))
     loaded = Data.load_from_checkpoint("run.ckpt", size=5)
     assert (dict(loaded.hparams), loaded.position) == ({"root": "here", "size": 5}, 4)
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end", "on_train_end"])
+@pytest.mark.parametrize(("max_epochs", "said"), [(2, 1), (3, 0)])
+def test_a_checkpoint_of_a_run_at_its_limit_says_that_nothing_is_trained(hook, max_epochs, said, capsys):
+    saves = type("Saves", (), {hook: lambda self, trainer: trainer.save_checkpoint("run.ckpt")})
+    Trainer(max_epochs=2, callbacks=[saves()]).fit(TinyModule())
+    Trainer(max_epochs=max_epochs).fit(TinyModule(), ckpt_path="run.ckpt")
+    message = "the checkpoint is of a run that is at its limit already, after 2 epochs and 8 steps, so nothing is trained"
+    assert capsys.readouterr().err.count(message) == said

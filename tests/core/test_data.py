@@ -458,6 +458,14 @@ def test_nothing_to_train_on_is_an_error():
     )
 
 
+@pytest.mark.parametrize(("stage", "method"), [("fit", "train_dataloader"), ("predict", "predict_dataloader")])
+def test_a_loader_method_that_returns_none_is_an_error_that_names_it(stage, method):
+    data = type("Data", (DataModule,), {method: lambda self: None})
+    with pytest.raises(ValueError) as caught:
+        getattr(Trainer(max_epochs=1), stage)(Takes(), datamodule=data())
+    assert str(caught.value) == f"Data.{method}() returned None; end it with `return loader`"
+
+
 @pytest.mark.parametrize(("stage", "short"), [("validate", "val"), ("predict", "predict")])
 def test_nothing_to_evaluate_on_is_an_error(stage, short):
     with pytest.raises(ValueError) as caught:

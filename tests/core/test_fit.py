@@ -621,3 +621,47 @@ def test_a_validation_step_that_needs_dataloader_idx_is_told_that_there_is_one_l
         "Long.validation_step(batch, batch_idx, dataloader_idx) does not fit: write validation_step(self, batch, batch_idx); "
         "there is one loader, so give dataloader_idx a default"
     )
+
+
+# ---- a fit that trains nothing ----
+
+
+class Forgets(TinyModule):
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+
+
+def test_a_step_that_forgot_to_return_the_loss_is_told(capsys):
+    Trainer(max_epochs=2).fit(Forgets())
+    assert capsys.readouterr().err == (
+        "leyden: the fit made no optimizer step in 8 batches: Forgets.training_step returned None for each; end it with "
+        "`return loss` [LY037]\n"
+    )
+
+
+def test_manual_optimization_that_steps_nothing_is_told(capsys):
+    class Manual(Forgets):
+        automatic_optimization = False
+
+    Trainer(max_epochs=1).fit(Manual())
+    assert "no optimizer step in 4 batches: in manual optimization, step an optimizer of self" in capsys.readouterr().err
+
+
+def test_a_loop_of_ones_own_that_steps_nothing_is_told(capsys):
+    for _ in Trainer(max_epochs=1).batches(TinyModule()):
+        pass
+    assert "no optimizer step in 4 batches: call trainer.step(loss) with the loss of each" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("returned", "said"), [(None, 1), ([], 0)], ids=["None", "an empty list"])
+def test_configure_optimizers_that_forgot_to_return_is_told(returned, said, capsys):
+    module = TinyModule()
+    module.configure_optimizers = lambda: returned
+    Trainer(max_epochs=1).fit(module)
+    assert (
+        capsys.readouterr().err.count(
+            "TinyModule.configure_optimizers returned None, so that nothing is updated; end it with `return optimizer`, or with "
+            "`return []` [LY038]"
+        )
+        == said
+    )

@@ -41,6 +41,12 @@ def test_the_category_of_a_warning_is_its_id():
         warn("LY011", "x", PluginWarning)
 
 
+def test_a_warning_names_the_line_of_the_user():
+    with pytest.warns(LeydenWarning) as caught:
+        fit_that_warns()
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_a_filter_of_pythons_own_silences_one_id():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

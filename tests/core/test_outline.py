@@ -106,6 +106,17 @@ def test_a_callback_may_say_what_it_will_do():
     assert says.lines[3:] == ["rests after 2 epochs"]
 
 
+def test_a_fit_that_goes_on_says_from_where():
+    trainer = Trainer(max_epochs=1)
+    trainer.fit(TinyModule())
+    trainer.save_checkpoint("run.ckpt")
+    notes = Notes()
+    Trainer(max_epochs=2, callbacks=[notes]).fit(TinyModule(), ckpt_path="run.ckpt")
+    assert (
+        notes.lines[0] == "trains 2 epochs of 4 batches, 8 optimizer steps in all; goes on after 4 optimizer steps, from run.ckpt"
+    )
+
+
 def test_there_is_no_outline_without_a_fit():
     with pytest.raises(RuntimeError) as caught:
         Trainer().outline()

@@ -231,3 +231,16 @@ def test_an_error_of_the_users_own_code_below_a_plug_in_names_none(tmp_path):
     with pytest.raises(ZeroDivisionError) as error:
         trainer(callbacks={"checkpoint": {"dirpath": tmp_path}}, enable_checkpointing=True).fit(Failing())
     assert not hasattr(error.value, "__notes__")
+
+
+def test_an_error_of_a_function_that_was_given_a_part_names_none():
+    def check(strategy):
+        raise ZeroDivisionError
+
+    class Failing(TinyModule):
+        def on_fit_start(self):
+            check(self.trainer.strategy)
+
+    with pytest.raises(ZeroDivisionError) as error:
+        trainer(strategy="single_device").fit(Failing())
+    assert not hasattr(error.value, "__notes__")

@@ -23,14 +23,14 @@ def loader(length: int) -> DataLoader:
 
 
 def test_the_module_of_the_readme_trains_and_its_best_checkpoint_is_validated(blocks, capsys):
-    names = {"train_loader": loader(16), "val_loader": loader(8)}
+    names = {}
     exec(blocks[0].replace("max_epochs=20", "max_epochs=2"), names)
     assert names["trainer"].current_epoch == 2
     assert "val/acc" in capsys.readouterr().out
 
 
 def test_the_callback_of_the_readme_logs_the_norm_of_the_gradients(blocks):
-    names = {"ly": ly, "torch": torch, "train_loader": loader(16), "val_loader": loader(8)}
+    names = {"ly": ly, "torch": torch}
     exec(blocks[0].replace("max_epochs=20", "max_epochs=1"), names)
     exec(blocks[2], names)
     trainer = ly.Trainer(callbacks=[names["GradientNorm"]()], max_epochs=1, log_every_n_steps=1, logger=False)

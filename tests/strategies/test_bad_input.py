@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import sys
 
@@ -78,6 +79,14 @@ def test_a_module_that_cannot_go_to_a_spawned_process_names_the_attribute():
         f"strategy='ddp_spawn' starts new processes, and Unpicklable.parts.inner.activation cannot be sent there: "
         f"{type(raised.value).__name__}: {raised.value}; make it in setup() or in configure_model(), which run in each process, "
         f"or use strategy='ddp_fork'"
+    )
+
+
+def test_a_script_that_a_spawned_process_would_run_again(monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)  # as it imports the script
+    assert message(RuntimeError, trainer(strategy="ddp_spawn", devices=2).fit, TinyModule()) == (
+        "strategy='ddp_spawn' imports the script anew in each process, and this one would start the run again: put what starts "
+        "it below `if __name__ == '__main__':`, or use strategy='ddp' or 'ddp_fork'"
     )
 
 

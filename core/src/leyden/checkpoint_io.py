@@ -328,7 +328,6 @@ def _is_other(path: str, known: str) -> bool:
         warn(
             "LY018",
             f"{path!r} is a checkpoint, but not the one that the list of its directory says was saved there",
-            stacklevel=4,
         )
     return True
 

@@ -55,21 +55,33 @@ def new_run(rank: int) -> None:
     _voice.said.clear()
 
 
-def warn(message_id: str, text: str, kind: type[LeydenWarning] = LeydenWarning, *, stacklevel: int = 2) -> None:
-    """Warns of something on rank 0, unless its id is silenced.
+def warn(message_id: str, text: str, kind: type[LeydenWarning] = LeydenWarning) -> None:
+    """Warns of something on rank 0, at the line of the user that led to it, unless its id is silenced.
 
     Args:
         message_id: from the table of ids of the package that warns.
         text: what to say.
         kind: the category, of which a subclass named by the id is used.
-        stacklevel: as for ``warnings.warn``.
     """
     if not _voice.says(message_id, every_rank=False):
         return
     key = message_id, kind
     if key not in _voice.categories:
         _voice.categories[key] = type(message_id, (kind,), {"__doc__": IDS.get(message_id), "__module__": kind.__module__})
-    warnings.warn(text, _voice.categories[key], stacklevel=stacklevel + 1)
+    warnings.warn(text, _voice.categories[key], stacklevel=_users_level())
+
+
+def _users_level() -> int:
+    """How far up the nearest line is that is neither leyden's nor of what leyden calls it through, for a caller's caller."""
+    level, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and _ours(str(frame.f_globals.get("__name__", ""))):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _ours(module: str) -> bool:
+    package = module.partition(".")[0]
+    return package == "leyden" or package.startswith("leyden_") or package in ("contextlib", "pluggy")
 
 
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -39,7 +39,10 @@ def _training(trainer: Trainer) -> str:
     text += "" if total == INFINITE else f", {_count(int(total), 'optimizer step')} in all"
     if trainer.max_steps != -1 and total == INFINITE:
         text += f", at most {_count(trainer.max_steps, 'optimizer step')}"
-    return text if trainer.max_time is None else f"{text}, for at most {trainer.max_time}"
+    text += "" if trainer.max_time is None else f", for at most {trainer.max_time}"
+    if trainer.loaded_checkpoint is None:
+        return text
+    return f"{text}; goes on after {_count(trainer.global_step, 'optimizer step')}, from {trainer.loaded_checkpoint}"
 
 
 def _validation(trainer: Trainer) -> str:

@@ -204,10 +204,12 @@ def build(base: type[C], factory: Callable[..., Any], options: Mapping[str, Any]
                 known = f"{hint} Its" if hint else "; its"
                 raise TypeError(f"{label} has no option {option!r}{known} options: {listed(signature.parameters)}")
     if signature is not None:
-        try:
-            signature.bind(**options)
-        except TypeError as error:
-            raise TypeError(f"{label}: {error}; its options: {listed(signature.parameters)}") from None
+        given = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+        needed = [p for p in signature.parameters.values() if p.default is p.empty and p.kind not in given]
+        missing = [parameter.name for parameter in needed if parameter.name not in options]
+        if missing:
+            example = f"{{{label.partition(' ')[2]}: {{{missing[0]!r}: ...}}}}"
+            raise TypeError(f"{label} needs {listed(missing)}: {example}; its options: {listed(signature.parameters)}")
     built = factory(**options)
     if not _is(base, built):
         raise TypeError(f"{label} made a {type(built).__name__}, which is no {base.__name__}")

@@ -137,11 +137,8 @@ def explain_plugin(error: BaseException, trainer: Trainer) -> None:
 
 
 def _owner(frame: FrameType) -> int:
-    """The identity of what a frame's function belongs to: its first argument, or its module."""
-    code = frame.f_code
-    if code.co_argcount and code.co_varnames[0] in frame.f_locals:
-        return id(frame.f_locals[code.co_varnames[0]])
-    return id(inspect.getmodule(code))
+    """The identity of what a frame's function belongs to: the object whose method it is, or its module."""
+    return id(frame.f_locals["self"]) if "self" in frame.f_locals else id(inspect.getmodule(frame.f_code))
 
 
 def _who(plugin: object) -> str:

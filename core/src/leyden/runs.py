@@ -46,6 +46,7 @@ def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_pa
         loop = _fit_loop(trainer, module, ckpt_path, train, val)
         with isolated_random_state():
             loop.run()
+        _report_no_step(trainer, f"{type(module).__name__}.training_step returned None for each; end it with `return loss`")
     return trainer.history
 
 
@@ -76,6 +77,7 @@ def batches(
                 trainer.running_batch = None
                 if isinstance(step, ManualStep):
                     loop.stepped = step.update()
+        _report_no_step(trainer, "call trainer.step(loss) with the loss of each")
 
 
 def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val: Any) -> FitLoop:
@@ -103,13 +105,23 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     loop = trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
     if checkpoint is not None:
         restore_loop(trainer, loop, checkpoint)
-        if loop.loader.length and not trainer.progress.moment and is_done(loop):
+        epochs = trainer.progress.epoch + (0 < loop.loader.reads <= trainer.progress.batch)
+        if loop.loader.length and (is_done(loop) or epochs == trainer.max_epochs):
             notify(
                 "LY035",
-                f"the checkpoint is of a run that is at its limit already, after {trainer.progress.epoch} epochs and "
+                f"the checkpoint is of a run that is at its limit already, after {epochs} epochs and "
                 f"{trainer.global_step} steps, so nothing is trained; raise max_epochs or max_steps",
             )
     return loop
+
+
+def _report_no_step(trainer: Trainer, reason: str) -> None:
+    """Says that a fit that came to its end trained nothing, although nothing was wrong with its gradients."""
+    progress = trainer.progress
+    if progress.total_batches and not progress.global_step and not progress.skipped_steps:
+        if isinstance(trainer.train_step, ManualStep):
+            reason = "in manual optimization, step an optimizer of self.optimizers() in training_step"
+        notify("LY037", f"the fit made no optimizer step in {progress.total_batches} batches: {reason}")
 
 
 def _set_train_mode(module: Module) -> None:
@@ -234,7 +246,10 @@ def _agree(trainer: Trainer) -> None:
 
 def _configure_optimizers(trainer: Trainer, module: Module) -> None:
     where = f"{type(module).__name__}.configure_optimizers"
-    found: Optimization = read_optimizers(module.configure_optimizers(), where)
+    given = module.configure_optimizers()
+    if given is None and module.automatic_optimization and any(p.requires_grad for p in module.parameters()):
+        notify("LY038", f"{where} returned None, so that nothing is updated; end it with `return optimizer`, or with `return []`")
+    found: Optimization = read_optimizers(given, where)
     optimizers = trainer.strategy.setup_optimizers(module, found.optimizers)
     trainer.optimizers = returned(optimizers, trainer.strategy, "setup_optimizers", list, "the list of optimizers to step")
     trainer.lr_scheduler_configs = found.schedulers

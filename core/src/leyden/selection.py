@@ -47,7 +47,6 @@ def _available_accelerators() -> Iterator[type[Accelerator]]:
                 f"plug-in {plugin.name!r} ({plugin.group}) of {plugin.distribution} {plugin.version} cannot say whether its "
                 f"device is there: {type(error).__name__}: {error}; it is left out",
                 PluginWarning,
-                stacklevel=3,
             )
             continue
         if there:

@@ -971,6 +971,8 @@ def _check_module(module: Any, stage: str) -> None:
         elif isinstance(module, type) and issubclass(module, Module):
             hint = f"; it is a class: pass an object, {module.__name__}(...)"
         raise TypeError(f"{stage}() expected a leyden.Module, got {shown(module)}{hint}")
+    if "_parameters" not in vars(module):
+        raise TypeError(f"{type(module).__name__}.__init__ must call super().__init__(), before anything else")
     needed = [_STEPS[stage]] if stage not in ("predict", "batches") else []
     if stage in ("fit", "batches"):
         needed.append("configure_optimizers")

@@ -29,6 +29,7 @@ def load_train(trainer: Trainer) -> Loader:
     assert trainer.module is not None
     given, where = source("train", trainer.given_train, trainer.datamodule, trainer.module)
     if given is None:
+        _refuse_nothing(where)
         raise ValueError(
             f"there is nothing to train on: pass train_dataloaders or datamodule to fit(), or define "
             f"{type(trainer.module).__name__}.train_dataloader()"
@@ -77,6 +78,7 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
     if dataloaders is not None:
         where = "dataloaders"
     if given is None:
+        _refuse_nothing(where)
         raise ValueError(
             f"there is no data: pass dataloaders or datamodule to {trainer.stage}(), or define "
             f"{type(module).__name__}.{short}_dataloader()"
@@ -87,6 +89,11 @@ def load_evaluation(trainer: Trainer, short: str, dataloaders: Any, module: Modu
     _refuse_empty(trainer, loaders, getattr(trainer, argument), where, str(trainer.stage))
     _give_streams(trainer, short, loaders)
     return loaders
+
+
+def _refuse_nothing(where: str) -> None:
+    if where.endswith("()"):
+        raise ValueError(f"{where} returned None; end it with `return loader`")
 
 
 def _refuse_empty(trainer: Trainer, loaders: list[Loader], limit: float, where: str, stage: str) -> None:

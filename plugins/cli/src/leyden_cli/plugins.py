@@ -44,11 +44,11 @@ def _blocks(inventory: Inventory) -> Iterator[list[str]]:
 
 def _distribution(owner: DistributionReport) -> Iterator[str]:
     yield f"{owner.distribution} {owner.version}"
-    group = ""
+    group, width = "", max((len(plugin.name) for plugin in owner.plugins), default=0) + 1
     for plugin in owner.plugins:
         shown = "" if plugin.group == group else _heading(plugin.group)
         group = plugin.group
-        yield f"  {shown:<14}{plugin.name:<24}{_state(plugin)}"
+        yield f"  {shown:<14}{plugin.name:<{width}}{_state(plugin)}"
         if plugin.hooks:
             yield from textwrap.wrap(
                 f"hooks: {', '.join(plugin.hooks)}", 100, initial_indent=" " * 18, subsequent_indent=" " * 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -143,7 +145,8 @@ def _try(part: str, run: Callable[[], str]) -> Outcome:
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", plugins.PluginWarning)  # said once, before
         try:
-            state, detail = "ok", run()
+            with redirect_stdout(io.StringIO()):  # a logger may write to the terminal
+                state, detail = "ok", run()
         except _NotHereError as error:
             state, detail = "not here", str(error)
         except (ModuleNotFoundError, ConnectionError) as error:  # a client, or a server that it must reach

@@ -134,6 +134,11 @@ class ProcessesLauncher:
                     f"the run itself is then free to"
                 )
             return
+        if getattr(multiprocessing.current_process(), "_inheriting", False):  # where Python itself would say so at length
+            raise RuntimeError(
+                f"strategy={strategy.name!r} imports the script anew in each process, and this one would start the run again: "
+                f"put what starts it below `if __name__ == '__main__':`, or use strategy='ddp' or 'ddp_fork'"
+            )
         for value in (*args[1:], args[0]):  # the Trainer last, for it has the module too
             refuse_unpicklable(value, strategy.name, type(value).__name__)
 
