@@ -59,8 +59,11 @@ class Clock:
         self.steps = steps
         self.count = 0
         self.start = 0.0
+        self.thread_start = 0.0
         self.microseconds: list[float] = []
         """What a step took, for each turn."""
+        self.thread_microseconds: list[float] = []
+        """The processor time of a step, of the thread that trains alone: without what it waits for."""
         self.mine = threading.Semaphore(0)
         self.next: Clock = self
 
@@ -71,9 +74,10 @@ class Clock:
             return
         position = count % (SETTLE + self.steps)
         if position == SETTLE:
-            self.start = time.perf_counter()
+            self.start, self.thread_start = time.perf_counter(), time.thread_time()
         elif position == 0:
             if count:
+                self.thread_microseconds.append((time.thread_time() - self.thread_start) / self.steps * 1e6)
                 self.microseconds.append((time.perf_counter() - self.start) / self.steps * 1e6)
             self.next.mine.release()
             self.mine.acquire()
