@@ -115,7 +115,7 @@ def test_a_commands_own_exception_is_not_hidden(install):
 
 def test_the_installed_script_runs():
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "leyden"), "hooks", "fitt"], capture_output=True, text=True, timeout=120, check=False
+        [str(Path(sys.executable).parent / "leyden"), "hooks", "fitt"], capture_output=True, text=True, timeout=250, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "leyden: hooks: there is no stage 'fitt'; stages are fit, validate, test, predict\n"

@@ -127,7 +127,7 @@ def test_a_process_that_is_killed_and_started_again_does_what_one_does():
     def run(*words):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "train.py", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250, check=False)
 
     whole = run(-1, workers).stdout.splitlines()
     killed = run(kill, workers)

@@ -29,5 +29,7 @@ def ranked(tmp_path):
 
 @pytest.fixture(scope="session", autouse=True)
 def warm():
-    """Imports what a run needs once, so that forks have it."""
+    """Imports what a run needs once, so that forks have it, and none is timed while it imports what building DDP does."""
+    import torch._dynamo  # noqa: F401  # for who is forked from here
+
     ly.Trainer(**QUIET, strategy="ddp", devices=2)

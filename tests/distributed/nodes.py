@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple
 
 
 @contextmanager
@@ -38,7 +37,7 @@ class Ended(NamedTuple):
 
 
 def run_together(commands: Sequence[Sequence[object]], seconds: float = 200, **options: Any) -> list[Ended]:
-    """Runs processes side by side to their end, or ends them.
+    """Runs processes side by side until they and whatever else writes where they do have ended, or ends them.
 
     Args:
         commands: the words of each.
@@ -46,24 +45,43 @@ def run_together(commands: Sequence[Sequence[object]], seconds: float = 200, **o
         options: others of :class:`subprocess.Popen`.
     """
     deadline = time.monotonic() + seconds
-    with ExitStack() as opened:
-        place = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        files = [tuple(opened.enter_context((place / f"{name}-{index}").open("w+")) for name in ("out", "err"))
-                 for index in range(len(commands))]  # fmt: skip
-        processes = []
-        try:
-            for command, (out, err) in zip(commands, files, strict=True):
-                words = [str(word) for word in command]
-                processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, text=True, **options))
-            for process in processes:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(deadline - time.monotonic(), 0))
-        finally:
-            for process in processes:
-                _end(process)
-        for file in (file for pair in files for file in pair):
-            file.seek(0)
-        return [Ended(process.returncode, out.read(), err.read()) for process, (out, err) in zip(processes, files, strict=True)]
+    processes: list[subprocess.Popen[str]] = []
+    readers: list[tuple[_Reader, _Reader]] = []
+    try:
+        for command in commands:
+            words = [str(word) for word in command]
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            )
+            processes.append(process)
+            readers.append((_Reader(process.stdout), _Reader(process.stderr)))
+        for thread in (thread for pair in readers for thread in pair):
+            thread.join(max(deadline - time.monotonic(), 0))
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(deadline - time.monotonic(), 0))
+    finally:
+        for process in processes:
+            _end(process)
+    for thread in (thread for pair in readers for thread in pair):
+        thread.join(10)  # an orphan may have the other end of what it reads
+    return [Ended(process.returncode, out.text, err.text) for process, (out, err) in zip(processes, readers, strict=True)]
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe, so that nobody waits for it to be emptied."""
+
+    def __init__(self, pipe: IO[str] | None) -> None:
+        super().__init__(daemon=True)
+        assert pipe is not None
+        self.pipe = pipe
+        self.text = ""
+        self.start()
+
+    def run(self) -> None:
+        with self.pipe:
+            for line in self.pipe:
+                self.text += line
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -36,7 +36,7 @@ ACCUMULATED = 3
 """Batches of a step; of a window that is cut short after a checkpoint nothing is saved, and it is trained on again."""
 WHAT = (None, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGKILL)
 WHOM = ("launcher", "rank 0", "rank 1", "ranks", "everybody")
-GONE_SECONDS = 30.0
+GONE_SECONDS = 120.0
 """When a run counts as hanging; on a machine that has nothing else to do it takes 5 at most."""
 
 
@@ -161,7 +161,7 @@ class Run:
 
     def left(self) -> list[int]:
         """The processes that are left of it once its first one has ended; a rank looks for that ten times in a second."""
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 30.0
         while processes_of(self.pid) and time.monotonic() < deadline:
             time.sleep(0.02)
         left = processes_of(self.pid)

@@ -20,6 +20,7 @@ from leyden_strategies.launchers.rank import Rank
 from leyden_strategies.launchers.watch import descendants
 
 from tests.distributed.conftest import QUIET
+from tests.distributed.nodes import run_together
 
 STALL = 5.0
 
@@ -225,15 +226,7 @@ def script(tmp_path_factory):
 
 def run_script(script, *words, launcher=(sys.executable,)):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(script.parent)}
-    done = subprocess.run(
-        [*launcher, str(script), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-        cwd=script.parent,
-        check=False,
-    )
+    [done] = run_together([[*launcher, script, *words]], 250, env=environment, cwd=script.parent)
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(script) not in running, "a process is left"
     assert list(script.parent.glob("leyden-*")) == [], "files of the run are left"
@@ -249,16 +242,16 @@ LAUNCHERS = {
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_an_exception_is_the_last_thing_on_the_screen(script, launcher):
     done = run_script(script, "raise", launcher=LAUNCHERS[launcher])
-    assert done.returncode == 1
-    _, said, last = done.stderr.rpartition("leyden: rank 1 ")
+    assert done.code == 1
+    _, said, last = done.err.rpartition("leyden: rank 1 ")
     assert said
     assert re.match(r"\(pid \d+\) failed at step 1, in training batch 1 of epoch 0:\nTraceback", last)
     assert last.rstrip().endswith("KeyError: 'broken by intention'")
-    assert "after the fit" not in done.stdout
+    assert "after the fit" not in done.out
     if launcher == "ours":
-        assert done.stderr.count("broken by intention') ") == 0
-        assert done.stderr.count("KeyError: 'broken by intention'") == 1
-        assert re.search(r"leyden: rank 0 \(pid \d+\) was stopped because of rank 1\n", done.stderr)
+        assert done.err.count("broken by intention') ") == 0
+        assert done.err.count("KeyError: 'broken by intention'") == 1
+        assert re.search(r"leyden: rank 0 \(pid \d+\) was stopped because of rank 1\n", done.err)
 
 
 KILLED = r"was killed by SIGKILL \(out of memory\?\)"
@@ -276,24 +269,24 @@ UNKNOWN = r"ended without an exception \(killed by SIGKILL, out of memory\? or b
 )
 def test_a_rank_that_is_gone_is_named_last(script, launcher, how, code, said):
     done = run_script(script, how, launcher=LAUNCHERS[launcher])
-    assert done.returncode == code
-    assert re.search(rf"leyden: rank 1 \(pid \d+\) {said} at step 1, in training batch 1 of epoch 0\n\Z", done.stderr)
+    assert done.code == code
+    assert re.search(rf"leyden: rank 1 \(pid \d+\) {said} at step 1, in training batch 1 of epoch 0\n\Z", done.err)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_stall_shows_every_stack_and_last_that_of_the_rank_that_is_waited_for(script, launcher):
     done = run_script(script, "stall", launcher=LAUNCHERS[launcher])
-    assert done.returncode == 1
+    assert done.code == 1
     for rank in (0, 1):
-        assert re.search(rf"---- rank {rank} \(pid \d+\), at step 1, in training batch 1 of epoch 0\n", done.stderr)
-    last = done.stderr.rpartition("leyden: rank 1 ")[2]
+        assert re.search(rf"---- rank {rank} \(pid \d+\), at step 1, in training batch 1 of epoch 0\n", done.err)
+    last = done.err.rpartition("leyden: rank 1 ")[2]
     assert re.match(r"\(pid \d+\) did not move for 5 s at step 1, in training batch 1 of epoch 0; its stack is:\n", last)
     assert " in reach\n" in last
 
 
 def test_runs_that_end_well_have_a_folder_each_and_the_scripts_own_exit_code(script):
     done = run_script(script, "jobs")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.replace("\n", "") == "after the fit" * 4  # two processes, whose line ends may come together
-    assert done.stdout.count("\n") == 4
+    assert done.code == 0, done.err
+    assert done.out.replace("\n", "") == "after the fit" * 4  # two processes, whose line ends may come together
+    assert done.out.count("\n") == 4
     assert sorted(path.name for path in script.parent.glob("*/version_*")) == ["version_0", "version_1"]

@@ -65,7 +65,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def run(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_run_is_said_in_one_line(tmp_path, capsys, monkeypatch, c
 
 def test_python_m_says_it_too():
     done = subprocess.run(
-        [sys.executable, "-m", "leyden_lightning", "-m", "train.py"], capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", "leyden_lightning", "-m", "train.py"], capture_output=True, text=True, timeout=250
     )
     message = "python -m leyden_lightning: -m takes the name of a module, not a file; write leyden run train.py\n"
     assert (done.returncode, done.stderr) == (2, message)
@@ -331,7 +331,7 @@ if __name__ == "__main__":
         answers = context.Queue()
         process = context.Process(target=ask, args=(answers,))
         process.start()
-        print(method, answers.get(timeout=120))
+        print(method, answers.get(timeout=250))
         process.join()
     if "--exit" in sys.argv:
         sys.exit(7)
@@ -348,7 +348,7 @@ def starter(script: Path) -> Path:
 
 def test_processes_that_a_script_starts_see_the_port_and_its_arguments(starter):
     words = [sys.executable, "-m", "leyden_lightning", str(starter), "-m", "x", "--exit"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250)
     expected = [f"{method} (True, ['-m', 'x', '--exit'])" for method in ("spawn", "fork", "forkserver")]
     assert done.stdout.splitlines() == expected, done.stderr
     assert done.returncode == 7

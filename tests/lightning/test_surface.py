@@ -77,7 +77,7 @@ def test_a_name_like_no_other_is_told_where_to_look():
 
 def test_a_traceback_adds_no_guess_of_pythons_own():
     code = "import leyden_lightning as pl; pl.app"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
     assert done.stderr.splitlines()[-1] == (
         "AttributeError: module 'leyden_lightning' has no attribute 'app': Lightning's apps and its cloud are not part of "
         "leyden; start the script itself, as `leyden run train.py` or as a job of your cluster"
