@@ -169,6 +169,9 @@ class Strategy(Component):
     idle: bool = False
     """Whether this process has no more batches while others train on theirs."""
 
+    skipped_batches: int = 0
+    """Batches of the running epoch that this process skipped, while others may have trained on theirs."""
+
     def align(
         self,
         batches: Generator[tuple[Any, bool], None, None],

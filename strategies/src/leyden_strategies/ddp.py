@@ -89,6 +89,7 @@ class BallotModule(StepModule):
             skipped = not bool(torch.isfinite(loss).all())
         votes.skipped = skipped
         if skipped:
+            votes.strategy.skipped_batches += not votes.strategy.idle
             nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
             loss = nothing + self.ballot * 0.0
         elif isinstance(loss, Tensor):
