@@ -69,6 +69,14 @@ class Breaks(TinyModule):
         self.reach("teardown")
 
 
+class BreaksOnRankZero(Breaks):
+    """Rank 0 breaks: it is the one that saves and that speaks."""
+
+    def reach(self, place: str) -> None:
+        if place == self.place and self.global_rank == 0:
+            raise KeyError("broken by intention")
+
+
 WHERE = {
     "setup": "while it was set up",
     "training": "at step 1, in training batch 1 of epoch 0",
@@ -132,6 +140,24 @@ def test_a_rank_that_breaks_ends_all_of_them_and_is_named(tmp_path, how, place):
         cause = str(raised.value.__cause__)
         assert re.match(rf"rank 1 \(pid \d+\) failed {re.escape(WHERE[place])}\nTraceback", cause)
         assert cause.rstrip().endswith("by intention'" if how == "raise" else "by intention")
+
+
+@pytest.mark.parametrize("callback", ["checkpoint", "on_exception_checkpoint"])
+def test_a_rank_that_raises_saves_nothing_for_which_it_would_need_the_others(tmp_path, capfd, callback):
+    saving = {"dirpath": tmp_path / "saved", **({"save_on_exception": True} if callback == "checkpoint" else {})}
+    trainer = ly.Trainer(
+        **{**QUIET, "enable_checkpointing": None},
+        strategy="ddp_fork",
+        devices=2,
+        max_epochs=1,
+        callbacks=[{callback: saving}],
+        default_root_dir=tmp_path,
+    )
+    with pytest.raises(KeyError, match="broken by intention") as raised:
+        trainer.fit(BreaksOnRankZero("raise", "training"))
+    assert re.match(r"rank 0 \(pid \d+\) failed at step 1, in training batch 1 of epoch 0\n", str(raised.value.__cause__))
+    assert "not saved, for one process cannot save without the others" in capfd.readouterr().err
+    assert list(tmp_path.rglob("exception*.ckpt")) == []
 
 
 @pytest.mark.parametrize("code", [0, 4, None])

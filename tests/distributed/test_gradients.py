@@ -246,6 +246,18 @@ def test_nobody_steps_where_all_ranks_skip(ranked, policy):
     assert found == pytest.approx(by_hand(data, lambda rank, index: index != 1), abs=ROUNDING)
 
 
+@pytest.mark.parametrize("gaps", [[], [(0, 1), (1, 1), (1, 3)]])
+def test_the_number_of_batches_that_ranks_skipped_is_logged_with_each_epoch_and_only_where_there_are_any(ranked, gaps):
+    data = with_gaps(*gaps)
+
+    def train(environment):
+        trainer = ranked(environment, max_epochs=2)
+        history = trainer.fit(Skipping(), data[environment.rank])
+        return list(history["skipped_batches"]) if "skipped_batches" in history else []
+
+    assert run_ranks(train) == [[3.0, 3.0] if gaps else []] * 2
+
+
 def test_a_rank_that_skips_ends_the_run_where_that_is_asked_for(ranked):
     data = with_gaps((1, 2))
 

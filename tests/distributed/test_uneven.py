@@ -42,7 +42,8 @@ def trained(ranked, counts, policy, make=Stream, **options):
         strategy = {"ddp": {"uneven": policy}}
         trainer = ranked(environment, strategy=strategy, log_every_n_steps=1, use_distributed_sampler=False, **options)
         trainer.fit(module, make(data[environment.rank]))
-        return weights(module), trainer.global_step, len(module.given), trainer.callback_metrics.get("batches")
+        steps = list(trainer.history["loss_step"])
+        return weights(module), trainer.global_step, len(module.given), trainer.callback_metrics.get("batches"), steps
 
     found = run_ranks(fit, len(counts))
     assert all(other[0] == found[0][0] for other in found)
@@ -73,13 +74,16 @@ def test_all_stop_with_the_first_that_has_no_more(ranked, policy, make):
 
 def test_whoever_has_no_more_begins_again(ranked):
     data, found = trained(ranked, (3, 7), "wrap")
-    assert [(steps, given) for _, steps, given, _ in found] == [(7, 7)] * 2
+    assert [(steps, given) for _, steps, given, *_ in found] == [(7, 7)] * 2
     assert found[0][0] == pytest.approx(by_hand(data, 7, lambda rank, step: step % (3, 7)[rank]), abs=ROUNDING)
 
 
 def test_whoever_has_no_more_joins_the_steps_of_the_others_without_weight(ranked):
     counts = (0, 3, 7)
     data, found = trained(ranked, counts, "join")
-    assert [(steps, given) for _, steps, given, _ in found] == [(7, 0), (7, 3), (7, 7)]
+    assert [(steps, given) for _, steps, given, *_ in found] == [(7, 0), (7, 3), (7, 7)]
     assert found[0][0] == pytest.approx(by_hand(data, 7, lambda rank, step: step if step < counts[rank] else None), abs=ROUNDING)
-    assert [float(batches) for *_, batches in found] == [10.0] * 3
+    assert [float(batches) for *_, batches, _ in found] == [10.0] * 3
+    # A rank without a batch records what the others logged: rank 0 has the loggers.
+    assert [len(steps) for *_, steps in found] == [7] * 3
+    assert found[0][-1] == found[1][-1] == found[2][-1]

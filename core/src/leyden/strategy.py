@@ -141,6 +141,20 @@ class Strategy(Component):
     def synchronize_gradients(self, module: Module, enabled: bool) -> None:
         """Called before each batch of a run that accumulates: whether backward is to reduce gradients over processes."""
 
+    averages_later: bool = False
+    """Whether gradients that backward left local, as :meth:`synchronize_gradients` was told, are averaged before the step all the
+    same, so that a batch that failed on one process alone can be tried again there."""
+
+    def average_gradients(self, optimizer: Optimizer) -> None:
+        """Called when a step is due, before gradients are unscaled: averages over processes those that backward left local."""
+
+    def counted_so_far(self) -> Any:
+        """What a batch that fails half-way changes beside gradients; before the next one :meth:`count_from` may take it back."""
+        return None
+
+    def count_from(self, counted: Any) -> None:
+        """Takes back what batches have counted since :meth:`counted_so_far` gave ``counted``."""
+
     def reduction_dtype(self, gradient: torch.dtype) -> torch.dtype | None:
         """The dtype in which gradients of dtype ``gradient`` are reduced over processes; None where they are not."""
         return None
@@ -154,6 +168,9 @@ class Strategy(Component):
 
     idle: bool = False
     """Whether this process has no more batches while others train on theirs."""
+
+    skipped_batches: int = 0
+    """Batches of the running epoch that this process skipped, while others may have trained on theirs."""
 
     def align(
         self,

@@ -89,6 +89,7 @@ class BallotModule(StepModule):
             skipped = not bool(torch.isfinite(loss).all())
         votes.skipped = skipped
         if skipped:
+            votes.strategy.skipped_batches += not votes.strategy.idle
             nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
             loss = nothing + self.ballot * 0.0
         elif isinstance(loss, Tensor):
@@ -178,6 +179,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether DDP has run the two steps after which it does the same in each."""
         self._shortens = True
         """Whether nobody asked to see or to compile what DDP does in its forward."""
+        self._averaged: Optimizer | None = None
+        """Whose gradients were averaged ahead of the hook that does it otherwise."""
         self._divided: set[int] = set()
         """The parameters whose gradients were divided by what was counted."""
 
@@ -295,6 +298,24 @@ class DDPStrategy(ProcessesStrategy):
         if self._ddp is not None:
             self._ddp.require_backward_grad_sync = enabled
 
+    averages_later = True
+
+    def average_gradients(self, optimizer: Optimizer) -> None:
+        """Averages gradients that backward left local, before they are unscaled."""
+        if self.world_size > 1 and self._ddp is not None and self._automatic and not self._reduced:
+            self._average(optimizer, None if self._votes is None else self._votes.ballot)
+            self._averaged = optimizer
+
+    def counted_so_far(self) -> Any:
+        """What was counted in the running window."""
+        counted = None if self._votes is None or self._counted else self._votes.ballot.grad
+        return None if counted is None else counted.clone()
+
+    def count_from(self, counted: Any) -> None:
+        """Takes back what was counted since."""
+        if self._votes is not None:
+            self._votes.ballot.grad = counted
+
     @hookimpl(tryfirst=True)
     def on_before_optimizer_step(self, trainer: Trainer, module: Module, optimizer: Optimizer) -> None:
         """Makes gradients the mean over what was counted, which they are where no rank skipped anything."""
@@ -321,8 +342,9 @@ class DDPStrategy(ProcessesStrategy):
             if self._shortens:
                 self._forward = short_forward(self._ddp)
         votes = self._votes
-        if not reduced:
+        if not reduced and self._averaged is not optimizer:
             self._average(optimizer, None if votes is None else votes.ballot)
+        self._averaged = None
         if votes is not None:
             self._count(votes, optimizer)
 

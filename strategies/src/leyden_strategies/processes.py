@@ -170,7 +170,7 @@ class ProcessesStrategy(Strategy):
             torch.cuda.set_device(self.device)
         store = self.store()
         open_group(self, self.backend, store)
-        self.agrees_to_stop, self._agreed_at = self.world_size == 1, 0
+        self.agrees_to_stop, self._agreed_at, self.skipped_batches = self.world_size == 1, 0, 0
         if self.world_size > 1:
             self._agreement = StopAgreement(store, runs_so_far(), self.rank, self.world_size)
             if self._rank is not None:
@@ -251,14 +251,21 @@ class ProcessesStrategy(Strategy):
         self._stopped_together = going_on_to > done and self._agreement.reached(done, going_on_to)
         return self._stopped_together
 
-    def _agree_on_should_stop(self, trainer: Trainer) -> None:
-        if self.world_size > 1 and trainer.stage == "fit" and not trainer.sanity_checking:
-            wanted = torch.tensor(float(trainer.should_stop), device=self.device)
-            trainer.should_stop = self.agrees_to_stop = bool(self.all_reduce(wanted, "max") > 0)
+    def _agree_on_should_stop(self, trainer: Trainer, skipped: int = 0) -> int:
+        """Has all ranks stop if one wants to; returns the sum of ``skipped`` over them."""
+        if self.world_size == 1 or trainer.stage != "fit" or trainer.sanity_checking:
+            return 0
+        own = torch.tensor([float(trainer.should_stop), float(skipped)], device=self.device)
+        wanted, everybody = self.all_reduce(own).tolist()
+        trainer.should_stop = self.agrees_to_stop = wanted > 0
+        return int(everybody)
 
     @hookimpl(specname="on_train_epoch_end", trylast=True)
-    def _epoch_ended(self, trainer: Trainer) -> None:
-        self._agree_on_should_stop(trainer)
+    def _epoch_ended(self, trainer: Trainer, module: Module) -> None:
+        skipped = self._agree_on_should_stop(trainer, self.skipped_batches)
+        self.skipped_batches = 0
+        if skipped and trainer.accepts_logs:
+            module.log("skipped_batches", float(skipped), reduce_fx="max")
 
     @hookimpl(specname="on_validation_end", trylast=True)
     def _validation_ended(self, trainer: Trainer) -> None:

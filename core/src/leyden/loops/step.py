@@ -226,6 +226,7 @@ class TrainStep:
     def complete_gradients(self, optimizer: Optimizer) -> None:
         """Makes the gradients of a window those of its mean loss, unscaled."""
         if self.unscales:
+            self.trainer.strategy.average_gradients(optimizer)  # so that an overflow on one process is one on all of them
             self.precision.unscale(optimizer)
         if self.accumulated > 1 and self.samples != self.first * self.accumulated and not self.trainer.strategy.weighs_batches:
             scale_gradients(optimizer, self.first * self.accumulated / self.samples)

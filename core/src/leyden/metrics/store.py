@@ -361,14 +361,16 @@ class Metrics:
         if not fresh and not several:
             return {}
         numbers = to_floats([entry.value for entry in fresh])
+        places = [(entry.key_step, entry.to_logger, entry.bar) for entry in fresh]
         if several:
-            numbers = self._steps_over_processes(fresh, numbers)
+            numbers, others = self._steps_over_processes(fresh, numbers)
+            places += others
         record: dict[str, float] = {}
-        for entry, number in zip(fresh, numbers, strict=True):
-            if entry.bar:
-                self.progress_bar_metrics[entry.key_step] = number
-            if entry.to_logger:
-                record[entry.key_step] = number
+        for (key, to_logger, bar), number in zip(places, numbers, strict=True):
+            if bar:
+                self.progress_bar_metrics[key] = number
+            if to_logger:
+                record[key] = number
         self.logged_metrics.update(record)
         return record
 
@@ -488,15 +490,25 @@ class Metrics:
             f"over processes itself and would wait for this one, but {why}; give every rank a batch, or log its value"
         )
 
-    def _steps_over_processes(self, fresh: list[Entry], numbers: list[float]) -> list[float]:
-        """The values of a log point over all processes: of means and the rest as ``reduce_fx`` says, weighted alike."""
+    def _steps_over_processes(self, fresh: list[Entry], numbers: list[float]) -> tuple[list[float], list[tuple[str, bool, bool]]]:
+        """The values of a log point over all processes: of means and the rest as ``reduce_fx`` says, weighted alike.
+
+        Returns:
+            Those of ``fresh``, and behind them those that this process lacks because it had no batch; and of the latter the key,
+            and whether loggers and the bar get it.
+        """
         shared = [position for position, entry in enumerate(fresh) if not entry.local]
-        parts = [Part(fresh[position].key_step, fresh[position].reduction, numbers[position], 1.0) for position in shared]
-        values, _ = combined(self._strategy, parts, "the steps up to a log point", set() if self._strategy.idle else None)
+        parts = [
+            Part(entry.key_step, entry.reduction, numbers[position], 1.0, (0, entry.to_logger, entry.bar))
+            for position, entry in enumerate(fresh)
+            if not entry.local
+        ]
+        idle = set[int]() if self._strategy.idle else None
+        values, missing = combined(self._strategy, parts, "the steps up to a log point", idle)
         found = list(numbers)
-        for position, value in zip(shared, values, strict=False):  # others may have keys that this process lacks by right
+        for position, value in zip(shared, values, strict=False):
             found[position] = value
-        return found
+        return found + values[len(parts) :], [(part.key, part.recipe[1], part.recipe[2]) for part in missing]
 
     # ---- state ----
 

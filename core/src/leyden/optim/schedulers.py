@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from leyden.hookspecs import hookimpl
 from leyden.messages import alternatives
 from leyden.module import Module
@@ -61,7 +64,7 @@ class Schedulers:
                 self._module.lr_scheduler_step(config.scheduler, None)
                 continue
             latest = self._metrics.callback_metrics
-            value = latest.get(config.monitor or "")
+            value = self._agreed(latest.get(config.monitor or ""))
             if value is not None:
                 self._module.lr_scheduler_step(config.scheduler, value if config.reduce_on_plateau else None)
             elif config.strict:
@@ -69,6 +72,15 @@ class Schedulers:
                     f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
                     f"{alternatives(config.monitor or '', latest, 'logged')}"
                 )
+
+    def _agreed(self, value: Tensor | None) -> Tensor | None:
+        """The mean over the processes that have the value: a step's is each one's own, and their learning rates must not be."""
+        strategy = self._module.trainer.strategy
+        if strategy.world_size == 1:
+            return value
+        own = torch.tensor([0.0, 0.0] if value is None else [1.0, float(value)], dtype=torch.float64)
+        found = [number for has, number in strategy.all_gather(own).tolist() if has]
+        return torch.tensor(sum(found) / len(found)) if found else None
 
     @hookimpl(trylast=True)
     def on_train_epoch_end(self, trainer: Trainer) -> None:

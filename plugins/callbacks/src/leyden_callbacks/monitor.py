@@ -56,6 +56,8 @@ class Monitor:
             ValueError: with the keys there are.
         """
         known = trainer.metrics.known_keys()
+        if not trainer.is_global_zero:
+            return  # rank 0 may log it alone
         if self.key not in known and self.key not in COUNTERS and mistyped(self.key, known):
             raise ValueError(self._missing(trainer))
 
@@ -73,7 +75,9 @@ class Monitor:
             raise ValueError(self._missing(trainer))
 
     def is_missing(self, trainer: Trainer, *, epoch_over: bool) -> bool:
-        """Whether it was not logged although everything that could log it has run."""
+        """Whether it was not logged although everything that could log it has run; rank 0's values are those that count."""
+        if not trainer.is_global_zero:
+            return False
         if self.key in COUNTERS or self.key in trainer.callback_metrics or self.key in trainer.metrics.known_keys():
             return False
         if any(trainer.num_val_batches) and not self._validated:

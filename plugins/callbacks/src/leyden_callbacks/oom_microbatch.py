@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from leyden import Callback
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
+from leyden.messages import announce
 from leyden.seeding import random_state, set_random_state
 from torch import Tensor
 
@@ -27,8 +28,13 @@ class OOMMicrobatch(Callback):
     ``on_before_backward`` and ``on_after_backward`` are called for each part, ``on_train_batch_end`` once; logged values
     count each sample once.
 
-    It costs a copy of the gradients where batches are accumulated. One process and automatic optimization with one optimizer
-    that needs no closure only: in several processes, one that ran out of memory would leave the others waiting.
+    With several processes each takes batches apart for itself, while the others wait for it at the step. For that no gradient is
+    sent while backward runs: all are averaged at the step, in one reduction, where otherwise most of it overlaps with backward.
+    At log points all take over the smallest size. A ``training_step``, or a hook that is called for each part, that
+    communicates would find nobody to answer.
+
+    It costs a copy of the gradients where batches are accumulated, and another one at the step of several processes. Automatic
+    optimization with one optimizer that needs no closure only, under a strategy that can average gradients at the step (``ddp``).
 
     Args:
         microbatch_size: the size to start with; None is the whole batch.
@@ -50,6 +56,7 @@ class OOMMicrobatch(Callback):
         self.min_size = min_size
         self.microbatch_size = microbatch_size
         """Samples that are trained on at once; None is the whole batch."""
+        self._agreed_at = 0  # the step after which processes took over the smallest size last
 
     def state_dict(self) -> dict[str, Any]:
         """The size that fits."""
@@ -63,14 +70,20 @@ class OOMMicrobatch(Callback):
         """A fit starts anew; one that goes on from a checkpoint gets its state after this.
 
         Raises:
-            ValueError: the run has several processes, or manual optimization.
+            ValueError: the run has manual optimization, or processes that communicate before the step.
         """
         if stage != "fit":
             return
-        self.microbatch_size = self.given
-        if trainer.world_size > 1:
+        self.microbatch_size, self._agreed_at = self.given, 0
+        if trainer.world_size > 1 and not trainer.strategy.averages_later:
             raise ValueError(
-                f"{type(self).__name__} runs in one process; with several, one out of memory leaves the others waiting"
+                f"{type(self).__name__}: strategy={trainer.strategy.name!r} cannot average gradients at the step, so that one "
+                f"process out of memory would leave the others waiting; use strategy='ddp'"
+            )
+        if trainer.world_size > 1 and trainer.sync_batchnorm:
+            raise ValueError(
+                f"{type(self).__name__}: with sync_batchnorm=True processes communicate in each forward pass, so that one out "
+                f"of memory would leave the others waiting; pass sync_batchnorm=False"
             )
         if not module.automatic_optimization:
             raise ValueError(f"{type(self).__name__} needs automatic optimization: it runs backward on parts of a batch itself")
@@ -88,17 +101,40 @@ class OOMMicrobatch(Callback):
                 f"{', '.join(type(optimizer).__name__ for optimizer in trainer.optimizers) or 'none'}"
             )
         step.is_usual = False  # the loop's own way of the usual batch has no place for this
-        step.forward_backward = self._around(trainer, module, step, step.forward_backward)
+        step.forward_backward = self._around(trainer, module, step)
 
-    def _around(self, trainer: Trainer, module: Module, step: Any, whole: Callable[..., Any]) -> Callable[..., Any]:
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Gradients are averaged while backward runs again."""
+        if stage == "fit":
+            trainer.strategy.synchronize_gradients(module, True)
+
+    def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """At log points, where processes meet anyway, each takes over the smallest size."""
+        step, every = trainer.global_step, trainer.log_every_n_steps
+        if trainer.world_size == 1 or not every or step == self._agreed_at or step % every:
+            return
+        self._agreed_at = step
+        own = float("inf") if self.microbatch_size is None else float(self.microbatch_size)
+        smallest = float(trainer.strategy.all_reduce(torch.tensor(own, device=trainer.strategy.device), "min"))
+        if smallest < own:
+            self.microbatch_size = int(smallest)
+            say(trainer, f"another process was out of memory: now it is {self.microbatch_size} samples at once here, too")
+
+    def _around(self, trainer: Trainer, module: Module, step: Any) -> Callable[..., Any]:
+        strategy = trainer.strategy
+
         def forward_backward(batch: Any, batch_idx: int, is_last: bool) -> Any:
             while True:
                 attempt = _Attempt(trainer, module, step)
                 try:
                     with attempt:
-                        if self.microbatch_size is None:
-                            return whole(batch, batch_idx, is_last)
-                        return _in_parts(trainer, step, batch, batch_idx, is_last, self.microbatch_size)
+                        if step.accumulated > 1:
+                            step.begin(is_last)
+                        if strategy.averages_later:
+                            strategy.synchronize_gradients(module, False)
+                        if self.microbatch_size is None or strategy.idle:
+                            return step.backward_from(step.training_step(batch, batch_idx), batch, batch_idx)
+                        return _in_parts(trainer, step, batch, batch_idx, self.microbatch_size)
                 except Exception as error:
                     if not is_out_of_memory(error):
                         raise
@@ -109,7 +145,11 @@ class OOMMicrobatch(Callback):
                     self.microbatch_size = now // 2
                 attempt.undo()  # outside of the handler, for its traceback holds the tensors of the failed attempt
                 free_memory()
-                say(trainer, f"out of memory with {now} samples at once in step {trainer.global_step}; now it is {now // 2}")
+                text = f"out of memory with {now} samples at once in step {trainer.global_step}; now it is {now // 2}"
+                if trainer.is_global_zero:
+                    say(trainer, text)
+                else:
+                    announce(f"rank {trainer.global_rank} is {text}")
 
         return forward_backward
 
@@ -132,6 +172,7 @@ class _Attempt:
         self.trainer = trainer
         self.step = step
         self.window = step.window, step.samples, step.first, trainer.metrics.batch_size
+        self.counted = trainer.strategy.counted_so_far()
         self.random = random_state()
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         # The first batch of a window clears gradients anyway.
@@ -186,17 +227,15 @@ class _Attempt:
     def undo(self) -> None:
         step = self.step
         step.window, step.samples, step.first, self.trainer.metrics.batch_size = self.window
+        self.trainer.strategy.count_from(self.counted)
         set_random_state(self.random)
         for index, parameter in enumerate(self.parameters):
             parameter.grad = None if self.gradients is None else self.gradients[index]
 
 
-def _in_parts(trainer: Trainer, step: Any, batch: Any, batch_idx: int, is_last: bool, size: int) -> Any:
-    metrics, window = trainer.metrics, step.window
+def _in_parts(trainer: Trainer, step: Any, batch: Any, batch_idx: int, size: int) -> Any:
+    metrics, window, samples = trainer.metrics, step.window, step.samples
     total, whole_size = _size(trainer, batch), metrics.batch_size
-    accumulates = step.accumulated > 1
-    if accumulates:
-        step.begin(is_last)
     outputs: list[Any] = []
     for start in range(0, total, size):
         count = min(size, total - start)
@@ -205,19 +244,18 @@ def _in_parts(trainer: Trainer, step: Any, batch: Any, batch_idx: int, is_last: 
         output = step.training_step(part, batch_idx)
         if isinstance(output, Mapping) and output.get("loss_weight") is not None:
             raise ValueError("OOMMicrobatch cannot train on parts of a batch whose training_step returns a 'loss_weight'")
-        if not accumulates:  # otherwise the window weights each part by its samples
-            output = _scaled(output, count / total)
-        result = step.backward_from(output, part, batch_idx)
+        metrics.batch_size = total  # what the batch counts for in its window, of which each part has its share
+        result = step.backward_from(_scaled(output, count / total), part, batch_idx)
         if result is not None:
-            outputs.append((count, result))
+            outputs.append(result)
+            step.window = window + 1  # the parts are one batch of the window
+            step.samples = (samples if window else 0) + total
     metrics.batch, metrics.batch_size = batch, whole_size
     if not outputs:
         return None
-    step.window = window + 1  # the parts are one batch of the window
-    if "loss" not in outputs[0][1]:
-        return outputs[0][1]  # nobody asks
-    losses = [result["loss"] * (count / total if accumulates else 1.0) for count, result in outputs]
-    return {**outputs[-1][1], "loss": torch.stack(losses).sum()}
+    if "loss" not in outputs[0]:
+        return outputs[0]  # nobody asks
+    return {**outputs[-1], "loss": torch.stack([result["loss"] for result in outputs]).sum()}
 
 
 def _scaled(output: Any, factor: float) -> Any:
