@@ -77,6 +77,15 @@ def test_a_function_of_the_epoch_sets_a_value_as_it_is(watched):
     assert rates(watched("lr", scheduler, max_epochs=3)) == [1] * 4 + [0.5] * 4 + [0.25] * 4
 
 
+def test_a_function_of_the_epoch_gets_parts_of_it_too(watched):
+    scheduler = ParamScheduler(lr=lambda epoch: epoch, unit="epoch", relative=False)
+    assert rates(watched("lr", scheduler)) == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75]
+
+
+def test_before_the_first_moment_its_value_holds(watched):
+    assert rates(watched("lr", ParamScheduler(lr=[("2 steps", 1.0), ("4 steps", 0.5)]), max_epochs=1)) == [0.1, 0.1, 0.1, 0.075]
+
+
 def test_momentum_of_adam_is_its_first_beta_and_weight_decay_moves_too(watched):
     momentum = ParamScheduler(momentum=[(0, 0.95), (0.5, 0.85), (1, 0.95)], relative=False)
     decay = ParamScheduler(weight_decay=lambda step: 1 + step, unit="step")
