@@ -8,7 +8,7 @@ import pytest
 import torch
 from leyden import every
 from leyden.testing import TinyModule
-from leyden_callbacks import LambdaCallback, ParamScheduler
+from leyden_callbacks import LambdaCallback, ParamScheduler, StochasticWeightAveraging
 
 
 class Adaptive(TinyModule):
@@ -174,6 +174,24 @@ class Scheduled(TinyModule):
 )  # fmt: skip
 def test_curves_that_do_not_fit_the_run(fit, refusal, options, settings, message):
     assert refusal(ValueError, fit, ParamScheduler(**options), **settings).startswith(message)
+
+
+def test_two_that_set_the_same(fit, refusal):
+    def scheduler(index=None):
+        return ParamScheduler(lr="linear", weight_decay="linear", optimizer_idx=index)
+
+    class Two(TinyModule):
+        def configure_optimizers(self):
+            return [torch.optim.SGD([self.layer.weight], lr=0.1), torch.optim.SGD([self.layer.bias], lr=0.2)]
+
+    message = "two ParamScheduler both set 'lr'; leave out one of them"
+    assert refusal(ValueError, fit, scheduler(), scheduler()) == message
+    assert refusal(ValueError, fit, scheduler(0), scheduler(), module=Two()) == message
+    fit(scheduler(0), scheduler(1), ParamScheduler(momentum="linear"), module=Two())
+    averaging = StochasticWeightAveraging(0.05, 0)
+    assert refusal(ValueError, fit, averaging, scheduler()) == (
+        "ParamScheduler(lr=...) and StochasticWeightAveraging both set the learning rate; leave out one of them"
+    )
 
 
 @pytest.mark.parametrize(
