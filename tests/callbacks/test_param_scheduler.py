@@ -8,7 +8,7 @@ import pytest
 import torch
 from leyden import every
 from leyden.testing import TinyModule
-from leyden_callbacks import LambdaCallback, ParamScheduler
+from leyden_callbacks import LambdaCallback, ParamScheduler, StochasticWeightAveraging
 
 
 class Adaptive(TinyModule):
@@ -75,6 +75,15 @@ def test_points_are_joined_and_hold_at_the_end(watched, curve, expected):
 def test_a_function_of_the_epoch_sets_a_value_as_it_is(watched):
     scheduler = ParamScheduler(lr=lambda epoch: 0.5 ** int(epoch), unit="epoch", relative=False)
     assert rates(watched("lr", scheduler, max_epochs=3)) == [1] * 4 + [0.5] * 4 + [0.25] * 4
+
+
+def test_a_function_of_the_epoch_gets_parts_of_it_too(watched):
+    scheduler = ParamScheduler(lr=lambda epoch: epoch, unit="epoch", relative=False)
+    assert rates(watched("lr", scheduler)) == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75]
+
+
+def test_before_the_first_moment_its_value_holds(watched):
+    assert rates(watched("lr", ParamScheduler(lr=[("2 steps", 1.0), ("4 steps", 0.5)]), max_epochs=1)) == [0.1, 0.1, 0.1, 0.075]
 
 
 def test_momentum_of_adam_is_its_first_beta_and_weight_decay_moves_too(watched):
@@ -165,6 +174,24 @@ class Scheduled(TinyModule):
 )  # fmt: skip
 def test_curves_that_do_not_fit_the_run(fit, refusal, options, settings, message):
     assert refusal(ValueError, fit, ParamScheduler(**options), **settings).startswith(message)
+
+
+def test_two_that_set_the_same(fit, refusal):
+    def scheduler(index=None):
+        return ParamScheduler(lr="linear", weight_decay="linear", optimizer_idx=index)
+
+    class Two(TinyModule):
+        def configure_optimizers(self):
+            return [torch.optim.SGD([self.layer.weight], lr=0.1), torch.optim.SGD([self.layer.bias], lr=0.2)]
+
+    message = "two ParamScheduler both set 'lr'; leave out one of them"
+    assert refusal(ValueError, fit, scheduler(), scheduler()) == message
+    assert refusal(ValueError, fit, scheduler(0), scheduler(), module=Two()) == message
+    fit(scheduler(0), scheduler(1), ParamScheduler(momentum="linear"), module=Two())
+    averaging = StochasticWeightAveraging(0.05, 0)
+    assert refusal(ValueError, fit, averaging, scheduler()) == (
+        "ParamScheduler(lr=...) and StochasticWeightAveraging both set the learning rate; leave out one of them"
+    )
 
 
 @pytest.mark.parametrize(

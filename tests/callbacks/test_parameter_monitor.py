@@ -103,6 +103,15 @@ def test_each_optimizer_has_its_keys(fit, automatic):
     assert "update_ratio-1/layer.bias" in trainer.history
 
 
+def test_a_layer_in_eval_mode_has_activations_too(fit):
+    class Frozen(Deep):
+        def on_train_batch_start(self, batch, batch_idx):
+            self.backbone.eval()
+
+    history = fit(ParameterMonitor(activations=True), module=Frozen(), max_epochs=1, log_every_n_steps=1).history
+    assert len(history["activation_rms/backbone.0"]) == 4
+
+
 def test_activations_are_those_of_the_last_batch_of_the_step(fit):
     module = Deep()
     outputs = []

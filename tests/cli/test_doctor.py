@@ -36,6 +36,7 @@ def test_everything_that_is_installed_works_here(capsys):
     assert lines[-1] == "everything that can work on this machine works"
     assert any(line.startswith("precision bf16, bf16-mixed ok loss") for line in lines)
     assert any(line.startswith("logger csv ok loss") for line in lines)
+    assert "logger webhook not here it cannot be tried without its option 'url'" in lines
     assert not any(line.startswith("step 0") for line in lines), "the terminal has what a logger printed"
 
 

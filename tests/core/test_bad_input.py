@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ from leyden import (
     Trainer,
 )
 from leyden.arguments import REFUSED, TABLE
+from leyden.elsewhere import ELSEWHERE
 from leyden.testing import TinyModule
 from torch import nn
 
@@ -137,6 +139,24 @@ def test_an_unknown_argument_gets_the_nearest():
 def test_an_argument_like_no_other_gets_the_list():
     message = refusal(TypeError, Trainer, zzz=3)
     assert message.startswith("Trainer() has no argument 'zzz'; its arguments: 'accelerator', 'strategy', 'devices', ")
+
+
+@pytest.mark.parametrize(
+    ("word", "here"),
+    [
+        ("num_train_epochs", "max_epochs"),
+        ("max_duration", "max_epochs, max_steps or max_time"),
+        ("gradient_accumulation_steps", "accumulate_grad_batches"),
+        ("fp16", "precision='16-mixed' or 'bf16-mixed'"),
+        ("lr", "what configure_optimizers() of the module returns"),
+    ],
+)
+def test_an_argument_of_another_library_is_told_what_it_is_here(word, here):
+    assert refusal(TypeError, Trainer, **{word: 1}) == f"Trainer() has no argument {word!r}; here that is {here}"
+
+
+def test_no_argument_of_ours_is_said_to_be_another_librarys():
+    assert not set(ELSEWHERE) & set(inspect.signature(Trainer.__init__).parameters)
 
 
 # ---- components ----

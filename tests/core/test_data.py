@@ -167,6 +167,13 @@ def test_what_is_no_loader_is_an_error(given, shown):
     assert str(caught.value) == f"train_dataloaders: expected a DataLoader or an iterable of batches, got {shown}"
 
 
+def test_a_data_set_is_no_loader():
+    with pytest.raises(TypeError) as caught:
+        fit(RandomData(8))
+    assert str(caught.value).startswith("train_dataloaders: expected a DataLoader or an iterable of batches, got RandomData <")
+    assert str(caught.value).endswith("; pass DataLoader(dataset, batch_size=...)")
+
+
 def test_one_tensor_is_no_loader():
     with pytest.raises(TypeError) as caught:
         fit([X], torch.ones(2))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import leyden as ly
 import pytest
-from leyden import Callback, Trainer, at, every, hookimpl
+from leyden import Callback, Trainer, at, every, hookimpl, when
 from leyden.binding import HookError
 from leyden.limits import Limit
 from leyden.testing import TinyModule
@@ -360,3 +360,58 @@ def test_samples_that_cannot_be_counted(fit):
         "Recorder every='20 samples': the samples of batch 0 cannot be counted: a batch of type object holds no tensor that "
         "shows its size"
     )
+
+
+def test_a_condition_is_asked_each_time(fit):
+    callback = when(lambda trainer: trainer.global_step % 5 == 1, recorder("on_train_batch_end", "on_before_optimizer_step"))
+    fit(callback)
+    assert callback.of("on_train_batch_end") == [1, 6, 11]
+    assert callback.of("on_before_optimizer_step") == [1, 6, 11]
+
+
+def test_a_condition_lets_a_validation_through_as_a_whole(fit):
+    hooks = ("on_validation_start", "on_validation_batch_end", "on_validation_end")
+    callback = recorder(*hooks)
+    asked = []
+
+    def condition(trainer):
+        asked.append(trainer.global_step)
+        return len(asked) == 2
+
+    trainer = fit(when(condition, callback), num_sanity_val_steps=0)
+    assert [callback.of(hook) for hook in hooks] == [[8], [8, 8], [8]]
+    assert asked == [4, 8, 12]
+    trainer.validate(trainer.module, verbose=False)
+    assert callback.of("on_validation_end") == [8, 12]
+
+
+def test_a_condition_above_a_method_and_among_options(fit, monkeypatch):
+    class Mixed(Recorder):
+        name = "callback_of_this_test"
+
+        @when(lambda trainer: trainer.current_epoch == 1)
+        def on_train_batch_end(self, trainer):
+            self.note(trainer, "limited")
+
+        def on_train_epoch_end(self, trainer):
+            self.note(trainer, "free")
+
+    callback = Mixed()
+    fit(callback)
+    assert callback.of("limited") == [5, 6, 7, 8]
+    assert callback.of("free") == [4, 8, 12]
+    monkeypatch.setattr("leyden.selection.Callback", Mixed)
+    trainer = fit({"callback_of_this_test": {"when": lambda trainer: trainer.current_epoch == 2}})
+    assert trainer.callbacks[0].of("free") == [12]
+
+
+def test_a_condition_that_is_none():
+    with pytest.raises(TypeError) as error:
+        when("2 epochs", recorder("on_train_batch_end"))
+    assert str(error.value) == "when('2 epochs'): expected a function of the trainer, got str '2 epochs'"
+    with pytest.raises(TypeError) as error:
+        Trainer(callbacks={"early_stopping": {"monitor": "val_loss", "when": 3}})
+    assert str(error.value) == "callbacks: when=3: expected a function of the trainer, got int 3"
+    callback = every(2, recorder("on_train_batch_end"))
+    with pytest.raises(ValueError, match=r"^Recorder is limited to every=2 already, so when=.* cannot be added$"):
+        when(lambda trainer: True, callback)

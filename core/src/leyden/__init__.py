@@ -14,7 +14,7 @@ from leyden.finite import NonFiniteError
 from leyden.hookspecs import hookimpl
 from leyden.hparams import AttributeDict
 from leyden.interrupts import Terminated
-from leyden.limits import at, every
+from leyden.limits import at, every, when
 from leyden.logger import Logger
 from leyden.messages import LeydenWarning, silence
 from leyden.metrics.history import History
@@ -60,4 +60,5 @@ __all__ = [
     "seed_everything",
     "silence",
     "split",
+    "when",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from leyden.elsewhere import ELSEWHERE
 from leyden.intervals import Interval, as_timedelta, parse_interval
 from leyden.messages import did_you_mean, listed, shown
 from leyden.quarantine import is_policy
@@ -167,7 +168,8 @@ def refuse_unknown(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> None
         TypeError: there is one.
     """
     for name in unknown:
-        hint = did_you_mean(name, known) or f"; its arguments: {listed(known)}"
+        here = ELSEWHERE.get(name)
+        hint = f"; here that is {here}" if here else did_you_mean(name, known) or f"; its arguments: {listed(known)}"
         raise TypeError(f"Trainer() has no argument {name!r}{hint}")
 
 

@@ -1,4 +1,4 @@
-"""Limits the hooks of a callback, a plug-in or a single method to every so many steps, or to moments of a run."""
+"""Limits the hooks of a callback, a plug-in or a single method to every so many steps, or to moments or conditions of a run."""
 
 from __future__ import annotations
 
@@ -70,12 +70,20 @@ class Schedule:
         return sum(point <= position + _EPSILON for point in self.points)
 
 
+@dataclass(frozen=True)
+class Condition(Schedule):
+    """Limited hooks are called whenever a function says so."""
+
+    asks: Callable[[Any], object]
+    """It is given the Trainer."""
+
+
 def schedule(kind: str, given: object, label: str | None = None) -> Schedule:
-    """Reads what ``every`` or ``at`` was given.
+    """Reads what ``every``, ``at`` or ``when`` was given.
 
     Args:
-        kind: ``"every"`` or ``"at"``.
-        given: a text with a unit, or a number of optimizer steps; for ``"at"`` also a list of them.
+        kind: ``"every"``, ``"at"`` or ``"when"``.
+        given: a text with a unit, or a number of optimizer steps; for ``"at"`` also a list of them; for ``"when"`` a function.
         label: how messages call it; ``every('100 steps')`` if not given.
 
     Raises:
@@ -84,6 +92,10 @@ def schedule(kind: str, given: object, label: str | None = None) -> Schedule:
     """
     items = list(given) if kind == "at" and isinstance(given, list | tuple) else [given]
     label = f"{kind}({given!r})" if label is None else f"{label}={given!r}"
+    if kind == "when":
+        if not callable(given) or isinstance(given, type):
+            raise TypeError(f"{label}: expected a function of the trainer, got {shown(given)}")
+        return Condition(f"when={getattr(given, '__qualname__', type(given).__qualname__)}", (), "condition", False, given)
     several = " or a list of them" if kind == "at" else ""
     if not items or any(isinstance(item, bool) or not isinstance(item, int | str) for item in items):
         raise TypeError(
@@ -158,6 +170,30 @@ def at(moments: str | int | Sequence[str | int], callback: Any = None) -> Any:
         ValueError: there is no such unit, or the callback is limited already.
     """
     return _apply(schedule("at", moments), callback)
+
+
+@overload
+def when(condition: Callable[[Trainer], object], callback: T) -> T: ...
+@overload
+def when(condition: Callable[[Trainer], object]) -> Callable[[T], T]: ...
+def when(condition: Callable[[Trainer], object], callback: Any = None) -> Any:
+    """Limits hooks to when a function says so: ``when(lambda trainer: trainer.current_epoch > 2, callback)``.
+
+    The function is asked each time that a limited hook is due, and gets the Trainer; a validation is let through as a whole
+    or not at all. With several processes it must say the same in all of them. Otherwise as :func:`every`.
+
+    Args:
+        condition: a function of the Trainer.
+        callback: the object to limit; it is returned.
+
+    Returns:
+        The callback, or without one a decorator.
+
+    Raises:
+        TypeError: the condition is no function, or the callback is of the wrong type.
+        ValueError: the callback is limited already.
+    """
+    return _apply(schedule("when", condition), callback)
 
 
 def _apply(limit: Schedule, target: Any) -> Any:
@@ -363,6 +399,17 @@ class CountingLimit(Limit):
         return self._now if ahead and self.schedule.unit == "second" else super()._position(ahead=ahead)
 
 
+class ConditionLimit(Limit):
+    """A limit by what a function says."""
+
+    def _position(self, *, ahead: int) -> float:
+        return float(self.trainer.progress.global_step + ahead)
+
+    def _due(self, hook: str, position: float) -> bool:
+        assert isinstance(self.schedule, Condition)
+        return bool(self.schedule.asks(self.trainer))
+
+
 def limits_of(participant: Participant, found: list[Implementation], functions: dict[str, Any]) -> list[Limit]:
     """Puts limits around the implementations of a participant that has some.
 
@@ -405,4 +452,6 @@ def limits_of(participant: Participant, found: list[Implementation], functions: 
 
 
 def _limit(schedule: Schedule, owner: str) -> Limit:
+    if isinstance(schedule, Condition):
+        return ConditionLimit(schedule, owner)
     return (CountingLimit if schedule.unit in ("sample", "second") else Limit)(schedule, owner)

@@ -160,13 +160,13 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
 
 
 def _limited(item: Any) -> tuple[Any, dict[str, Any]]:
-    """Takes ``every`` and ``at`` out of the options of ``{name: options}``: they are the bus's and not the callback's."""
+    """Takes ``every``, ``at`` and ``when`` out of the options of ``{name: options}``: they are the bus's."""
     if not isinstance(item, Mapping) or len(item) != 1:
         return item, {}
     [(name, options)] = item.items()
     if not isinstance(options, Mapping):
         return item, {}
-    limit = {kind: options[kind] for kind in ("every", "at") if kind in options}
+    limit = {kind: options[kind] for kind in ("every", "at", "when") if kind in options}
     return {name: {key: value for key, value in options.items() if key not in limit}} if limit else item, limit
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from leyden.datamodule import DataModule
 from leyden.messages import shown
@@ -180,7 +180,8 @@ def limited(
         ValueError: a fraction of an unknown length, or of so few batches that none is left.
     """
     if not isinstance(iterable, Iterable) or isinstance(iterable, Tensor | str | bytes | Mapping):
-        raise TypeError(f"{where}: expected a DataLoader or an iterable of batches, got {shown(iterable)}")
+        hint = "; pass DataLoader(dataset, batch_size=...)" if isinstance(iterable, Dataset) else ""
+        raise TypeError(f"{where}: expected a DataLoader or an iterable of batches, got {shown(iterable)}{hint}")
     whole = length_of(iterable) if whole is None else whole
     reliable = isinstance(iterable, Sequence) or (
         isinstance(iterable, DataLoader) and not isinstance(iterable.dataset, IterableDataset)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from leyden import Callback
 from leyden.messages import alternatives, shown
 from torch import nn
@@ -72,7 +71,7 @@ class ActivationCheckpointing(Callback):
         self.checkpointed = list(chosen)
         for layer in chosen.values():
             # torch calls an instance's own forward; a copy of the module has a copy of it.
-            layer.forward = functools.partial(_forward, layer.forward)
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
             self._changed.append(layer)
 
     def on_fit_end(self, trainer: Trainer, module: Module) -> None:
@@ -94,9 +93,3 @@ class ActivationCheckpointing(Callback):
             del layer.forward
             if getattr(before, "__func__", None) is not type(layer).forward:
                 layer.forward = before  # somebody else's own, from before the fit
-
-
-def _forward(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)

@@ -128,9 +128,10 @@ class ParamScheduler(Callback):
         """Works out how long the run is, and sets the values of the first step.
 
         Raises:
-            ValueError: no optimizer has such an option, a scheduler of the module's moves it too, or the run has no length.
+            ValueError: no optimizer has such an option, somebody else sets it too, or the run has no length.
         """
         self._check_options(trainer)
+        self._check_others(trainer)
         length = _Length(trainer, self.state_key)
         self._values = {option: self._bind(option, given, length) for option, given in self.curves.items()}
         self._last = -1
@@ -160,6 +161,19 @@ class ParamScheduler(Callback):
                         f"{type(self).__name__}(lr=...) and the {type(config.scheduler).__name__} that configure_optimizers "
                         f"returned both set the learning rate; leave out one of them"
                     )
+
+    def _check_others(self, trainer: Trainer) -> None:
+        from leyden_callbacks.stochastic_weight_averaging import StochasticWeightAveraging  # few runs have one
+
+        for other in trainer.callbacks:
+            shared = [option for option in self._options if isinstance(other, ParamScheduler) and option in other._options]
+            apart = isinstance(other, ParamScheduler) and None not in (self.optimizer_idx, other.optimizer_idx)
+            if other is not self and shared and not (apart and self.optimizer_idx != other.optimizer_idx):
+                raise ValueError(f"two {type(self).__name__} both set {shared[0]!r}; leave out one of them")
+            if isinstance(other, StochasticWeightAveraging) and "lr" in self._options:
+                raise ValueError(
+                    f"{type(self).__name__}(lr=...) and {type(other).__name__} both set the learning rate; leave out one of them"
+                )
 
     def _groups(self, trainer: Trainer) -> list[dict[str, Any]]:
         if self.optimizer_idx is not None and self.optimizer_idx not in range(len(trainer.optimizers)):

@@ -176,7 +176,7 @@ class ParameterMonitor(Callback):
     def _follow(self, name: str) -> Any:
         def hook(layer: Any, inputs: Any, output: Any) -> None:
             tensor = output[0] if isinstance(output, tuple | list) and output else output
-            if layer.training and isinstance(tensor, Tensor) and tensor.numel():
+            if isinstance(tensor, Tensor) and tensor.numel():
                 tensor = tensor.detach()
                 self._seen[f"activation_rms/{name}"] = tensor.float().square().mean().sqrt()
                 self._seen[f"activation_zeros/{name}"] = (tensor == 0).float().mean()

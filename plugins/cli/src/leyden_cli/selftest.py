@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 import tempfile
@@ -16,6 +17,7 @@ import leyden
 import torch
 from leyden import plugins
 from leyden.component import Component
+from leyden.messages import listed
 from leyden.plugins import Plugin
 from leyden.testing import TinyModule
 from torch import Tensor
@@ -35,7 +37,7 @@ class Outcome:
     """``"plain run"``, or the kind and name of what was tried."""
 
     state: str
-    """``"ok"``, ``"failed"`` or ``"not here"``: this machine lacks what the part needs."""
+    """``"ok"``, ``"failed"`` or ``"not here"``: what the part needs is not here."""
 
     detail: str
     """The loss before and after, the error, or what is missing."""
@@ -53,7 +55,7 @@ def outcomes() -> Iterator[Outcome]:
     for names, plugin in _distinct(leyden.Precision):
         yield _try(f"precision {names}", partial(_try_precision, plugin))
     for names, plugin in _distinct(leyden.Logger):
-        yield _try(f"logger {names}", partial(_train, logger=_full_name(plugin)))
+        yield _try(f"logger {names}", partial(_try_logger, plugin))
 
 
 def _broken_hook_plugins() -> Iterator[Outcome]:
@@ -95,6 +97,15 @@ def _try_precision(plugin: Plugin) -> str:
     except ValueError as error:
         raise _NotHereError(str(error)) from None
     return _train(accelerator=accelerator, precision=precision)
+
+
+def _try_logger(plugin: Plugin) -> str:
+    empty, several = inspect.Parameter.empty, (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(plugin.load()).parameters.values()
+    needed = [p.name for p in parameters if p.default is empty and p.kind not in several]
+    if needed:
+        raise _NotHereError(f"it cannot be tried without its option {listed(needed)}")
+    return _train(logger=_full_name(plugin))
 
 
 def _trainer(directory: str, **parts: Any) -> leyden.Trainer:
