@@ -221,6 +221,15 @@ def test_storage_options_belong_to_the_checkpoint_io():
     assert str(caught.value) == ("storage_options={'a': 1}: options belong to the Trainer's checkpoint_io, which writes the file")
 
 
+def test_a_checkpoint_is_no_file_of_safetensors(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        fitted().save_checkpoint("run.safetensors")
+    assert str(caught.value) == (
+        "save_checkpoint('run.safetensors'): files of safetensors hold tensors alone, and a checkpoint has more; name it .ckpt, or "
+        "save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
+    )
+
+
 # ---- writing ----
 
 

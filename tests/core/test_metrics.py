@@ -448,8 +448,20 @@ def test_the_last_steps_of_a_fit_reach_the_loggers():
             self.log("x", float(batch_idx))
             return super().training_step(batch, batch_idx)
 
-    _, logger = fit(Logs(), log_every_n_steps=50)
+    trainer, logger = fit(Logs(), log_every_n_steps=50)
     assert logger.of("x") == [(3, 3.0)]
+    assert logger.of("epoch") == [(3, 0)]
+    assert trainer.history.epochs("x") == [0]
+
+
+def test_the_last_steps_of_a_fit_that_ends_inside_of_an_epoch_have_its_number():
+    class Logs(Silent):
+        def training_step(self, batch, batch_idx):
+            self.log("x", float(batch_idx))
+            return super().training_step(batch, batch_idx)
+
+    trainer, _ = fit(Logs(), log_every_n_steps=50, max_epochs=3, max_steps=6)
+    assert trainer.history.epochs("x") == [1]
 
 
 def test_steps_are_recorded_every_fifty_by_default():

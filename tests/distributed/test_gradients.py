@@ -258,6 +258,31 @@ def test_the_number_of_batches_that_ranks_skipped_is_logged_with_each_epoch_and_
     assert run_ranks(train) == [[3.0, 3.0] if gaps else []] * 2
 
 
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
+def test_a_run_that_goes_on_has_the_number_of_skipped_batches_of_one_that_was_not_interrupted(ranked, tmp_path, hook):
+    data = with_gaps((0, 1), (1, 0))
+
+    class Save(ly.Callback):
+        pass
+
+    def save(self, trainer):
+        if trainer.current_epoch == 1 and (hook == "on_train_epoch_end" or trainer.progress.batch == 2):
+            trainer.save_checkpoint(tmp_path / "at.ckpt")
+
+    setattr(Save, hook, save)
+
+    def train(environment):
+        whole = ranked(environment, max_epochs=3, callbacks=[Save()])
+        whole.fit(Skipping(), data[environment.rank])
+        resumed = ranked(environment, max_epochs=3)
+        history = resumed.fit(Skipping(), data[environment.rank], ckpt_path=tmp_path / "at.ckpt")
+        return [list(found["skipped_batches"]) for found in (whole.history, history)]
+
+    for whole, resumed in run_ranks(train):
+        assert whole == [2.0, 2.0, 2.0]
+        assert resumed == [2.0, 2.0]
+
+
 def test_a_rank_that_skips_ends_the_run_where_that_is_asked_for(ranked):
     data = with_gaps((1, 2))
 

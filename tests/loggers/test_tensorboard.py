@@ -32,8 +32,9 @@ def events(directory):
 
 
 def scalars(directory):
+    """The points of each key, by step: files of one second are read in the order of their numbers as words."""
     found = events(directory)
-    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    return {tag: sorted((event.step, event.value) for event in found.Scalars(tag)) for tag in found.Tags()["scalars"]}
 
 
 def hparams(directory):

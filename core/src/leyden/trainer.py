@@ -522,10 +522,16 @@ class Trainer(Settings, RunState):
             NonFiniteError: during a fit, parameters are not finite, and ``nan_policy`` is not ``"off"``; nothing is written.
             OSError: it could not be written; what stood there before still does.
             TypeError: a state is not plain data.
+            ValueError: the file is to be one of safetensors.
         """
         if storage_options is not None:
             raise ValueError(
                 f"storage_options={storage_options!r}: options belong to the Trainer's checkpoint_io, which writes the file"
+            )
+        if os.fspath(filepath).endswith(".safetensors"):
+            raise ValueError(
+                f"save_checkpoint({filepath!r}): files of safetensors hold tensors alone, and a checkpoint has more; name it .ckpt, "
+                f"or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
             )
         if self.running:
             self.finite_watch.before_save(os.fspath(filepath))
@@ -844,8 +850,13 @@ class Trainer(Settings, RunState):
             raise RuntimeError("manual_backward() works inside training_step in manual optimization only")
         self.train_step.backward(loss, *args, **kwargs)
 
-    def log_record(self, values: dict[str, float]) -> None:
-        """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step."""
+    def log_record(self, values: dict[str, float], epoch: int | None = None) -> None:
+        """Hands one record to every logger on rank 0; nothing if it is empty. A key ``"step"`` replaces the step.
+
+        Args:
+            values: by key.
+            epoch: whose they are, if not the running one's.
+        """
         self.finite_watch.read(values)
         if not values or self.sanity_checking:
             return
@@ -853,16 +864,17 @@ class Trainer(Settings, RunState):
         step = int(record.pop("step", max(self.progress.global_step - 1, 0)))
         self.metrics.logged_metrics.update(record)
         progress = self.progress
+        epoch = progress.epoch if epoch is None else epoch
         self.history.add(
             step,
-            progress.epoch,
+            epoch,
             record,
             batch=progress.batch,
             samples=progress.samples or None,
         )
         if not self.is_global_zero:
             return
-        record.setdefault("epoch", self.progress.epoch)
+        record.setdefault("epoch", epoch)
         for logger in self.quarantine.active(self.loggers):
             with self.quarantine.guard(logger, "log_metrics"):
                 logger.log_metrics(record, step)

@@ -251,21 +251,24 @@ class ProcessesStrategy(Strategy):
         self._stopped_together = going_on_to > done and self._agreement.reached(done, going_on_to)
         return self._stopped_together
 
-    def _agree_on_should_stop(self, trainer: Trainer, skipped: int = 0) -> int:
-        """Has all ranks stop if one wants to; returns the sum of ``skipped`` over them."""
-        if self.world_size == 1 or trainer.stage != "fit" or trainer.sanity_checking:
-            return 0
-        own = torch.tensor([float(trainer.should_stop), float(skipped)], device=self.device)
-        wanted, everybody = self.all_reduce(own).tolist()
-        trainer.should_stop = self.agrees_to_stop = wanted > 0
-        return int(everybody)
+    def _agree_on_should_stop(self, trainer: Trainer) -> None:
+        if self.world_size > 1 and trainer.stage == "fit" and not trainer.sanity_checking:
+            wanted = torch.tensor(float(trainer.should_stop), device=self.device)
+            trainer.should_stop = self.agrees_to_stop = bool(self.all_reduce(wanted, "max") > 0)
 
-    @hookimpl(specname="on_train_epoch_end", trylast=True)
-    def _epoch_ended(self, trainer: Trainer, module: Module) -> None:
-        skipped = self._agree_on_should_stop(trainer, self.skipped_batches)
+    @hookimpl(specname="on_train_epoch_end", tryfirst=True)
+    def _log_skipped(self, trainer: Trainer, module: Module) -> None:
+        """Logs what all ranks skipped, before anybody saves what is to be resumed."""
+        if self.world_size == 1 or not self.skips_batches:
+            return
+        skipped = self.all_reduce(torch.tensor(float(self.skipped_batches), device=self.device)).item()
         self.skipped_batches = 0
         if skipped and trainer.accepts_logs:
-            module.log("skipped_batches", float(skipped), reduce_fx="max")
+            module.log("skipped_batches", skipped, reduce_fx="max")
+
+    @hookimpl(specname="on_train_epoch_end", trylast=True)
+    def _epoch_ended(self, trainer: Trainer) -> None:
+        self._agree_on_should_stop(trainer)
 
     @hookimpl(specname="on_validation_end", trylast=True)
     def _validation_ended(self, trainer: Trainer) -> None:
@@ -387,7 +390,13 @@ class ProcessesStrategy(Strategy):
 
     def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         """What each process has for itself, by rank; see :meth:`leyden.Strategy.gather_state`."""
-        return self.all_gather_object(state)
+        return self.all_gather_object({**state, "skipped_batches": self.skipped_batches} if self.skipped_batches else state)
+
+    def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Takes back what this process has for itself; see :meth:`leyden.Strategy.own_state`."""
+        own = super().own_state(states)
+        self.skipped_batches = 0 if own is None else own.get("skipped_batches", 0)
+        return own
 
     def broadcast(self, obj: T, source: int = 0) -> T:
         """Returns the object of rank ``source``."""

@@ -117,7 +117,8 @@ class FitLoop:
                 self.fetched.close()  # ends the loader's workers now, not when a traceback is forgotten
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
             trainer.metrics.enter(TRAIN_BATCH)
-            self.log_record(trainer.metrics.step_record())
+            begun = self.progress.epoch if self.progress.batch else max(self.progress.epoch - 1, 0)
+            self.log_record(trainer.metrics.step_record(), epoch=begun)
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
 
