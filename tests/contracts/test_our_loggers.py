@@ -20,7 +20,7 @@ class TestTensorBoard(LoggerContract):
     def written(self, logger):
         events = EventAccumulator(logger.log_dir, size_guidance={SCALARS: 0})
         events.Reload()
-        return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        return {tag: sorted((event.step, event.value) for event in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
 
 
 class TestCSV(LoggerContract):

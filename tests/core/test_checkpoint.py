@@ -225,8 +225,8 @@ def test_a_checkpoint_is_no_file_of_safetensors(tmp_path):
     with pytest.raises(ValueError) as caught:
         fitted().save_checkpoint("run.safetensors")
     assert str(caught.value) == (
-        "save_checkpoint('run.safetensors'): files of safetensors hold tensors alone, and a checkpoint has more; name it .ckpt, or "
-        "save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
+        "save_checkpoint('run.safetensors'): files of safetensors hold tensors alone, and a checkpoint has more; name it .ckpt"
+        ", or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
     )
 
 

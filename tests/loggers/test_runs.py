@@ -42,7 +42,7 @@ def rows(directory):
 def scalars(directory):
     found = EventAccumulator(str(directory), size_guidance={"scalars": 0})
     found.Reload()
-    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    return {tag: sorted((event.step, event.value) for event in found.Scalars(tag)) for tag in found.Tags()["scalars"]}
 
 
 def names(directory):

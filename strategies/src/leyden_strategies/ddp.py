@@ -226,7 +226,7 @@ class DDPStrategy(ProcessesStrategy):
         if self.bucket_cap_mb is not None:
             options["bucket_cap_mb"] = self.bucket_cap_mb
         ballots = self.world_size > 1 and module.automatic_optimization
-        self.weighs_batches = self.skips_batches = ballots
+        self.weighs_batches = ballots
         wrapped = DistributedDataParallel(
             (BallotModule if ballots else StepModule)(module, "training_step"),
             device_ids=None if self.device.type == "cpu" else [self.device],

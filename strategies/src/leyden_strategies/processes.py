@@ -259,7 +259,7 @@ class ProcessesStrategy(Strategy):
     @hookimpl(specname="on_train_epoch_end", tryfirst=True)
     def _log_skipped(self, trainer: Trainer, module: Module) -> None:
         """Logs what all ranks skipped, before anybody saves what is to be resumed."""
-        if self.world_size == 1 or not self.skips_batches:
+        if self.world_size == 1 or not self.weighs_batches:
             return
         skipped = self.all_reduce(torch.tensor(float(self.skipped_batches), device=self.device)).item()
         self.skipped_batches = 0
