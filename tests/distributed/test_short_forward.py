@@ -9,6 +9,7 @@ import pytest
 import torch
 from leyden.testing import run_ranks
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn.parallel import DistributedDataParallel
 
 STEPS = 9
@@ -44,6 +45,7 @@ def trained(ranked, environment, module=None, whole=False, **options):
             self._has_rebuilt_buckets = False
         return original(self, *args, **kwargs)
 
+    counters.clear()  # another test of this process may have compiled something
     torch.manual_seed(environment.rank)
     data = [torch.randn(4, 3) for _ in range(STEPS)]
     module = module or Line()
