@@ -51,7 +51,8 @@ class Settles(ly.Callback):
 
 
 def train(ranked, environment, refusing, callback, *others, quiet=True, **options):
-    trainer = ranked(environment, callbacks=[callback, *others], enable_checkpointing=None, max_epochs=4, **options)
+    options = {"max_epochs": 4, **options}
+    trainer = ranked(environment, callbacks=[callback, *others], enable_checkpointing=None, **options)
     refusing.trainer = trainer
     with warnings.catch_warnings():
         if quiet:
@@ -238,7 +239,7 @@ def test_two_callbacks_that_save_in_the_background_each_know_their_own_failures(
 
 
 def test_the_save_of_a_run_that_is_asked_to_end_may_fail_too(ranked, monkeypatch):
-    refusing = Refusing(monkeypatch, first=3, until=99)
+    refusing = Refusing(monkeypatch, first=3, until=20_000)
     refusing.around(os, "open", of=".leyden-tmp")
 
     class Ends(ly.Callback):
@@ -249,7 +250,8 @@ def test_the_save_of_a_run_that_is_asked_to_end_may_fail_too(ranked, monkeypatch
     def fit(environment):
         callback = ModelCheckpoint(every_n_train_steps=2, on_save_error="warn")
         try:
-            train(ranked, environment, refusing, callback, Ends())
+            # Not to be over before the ranks have agreed.
+            train(ranked, environment, refusing, callback, Ends(), max_epochs=-1, max_steps=20_000)
         except ly.Terminated as end:
             return end.code, callback.failed_saves, callback.best_model_path
         return "not ended"
