@@ -530,8 +530,8 @@ class Trainer(Settings, RunState):
             )
         if os.fspath(filepath).endswith(".safetensors"):
             raise ValueError(
-                f"save_checkpoint({filepath!r}): files of safetensors hold tensors alone, and a checkpoint has more; name it .ckpt"
-                f", or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
+                f"save_checkpoint({filepath!r}): files of safetensors hold tensors alone, and a checkpoint has more; name it "
+                f".ckpt, or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
             )
         if self.running:
             self.finite_watch.before_save(os.fspath(filepath))
