@@ -158,20 +158,22 @@ def test_an_accumulation_window_of_batches_of_unequal_size_is_one_large_batch_ov
     assert first == pytest.approx(plainly(data, 3), abs=ROUNDING)
 
 
+class Stream:
+    """Says nothing of its length, so that the last batch is not known as such."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return iter(self.data)
+
+
+class StopsEarly(Line):
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1 if batch_idx == 3 else None
+
+
 def test_a_window_that_the_end_of_an_epoch_cuts_short_is_reduced(ranked):
-    class Stream:
-        """Says nothing of its length, so that the last batch is not known as such."""
-
-        def __init__(self, data):
-            self.data = data
-
-        def __iter__(self):
-            return iter(self.data)
-
-    class StopsEarly(Line):
-        def on_train_batch_start(self, batch, batch_idx):
-            return -1 if batch_idx == 3 else None
-
     data = [batches(5, seed=0), batches(5, seed=1)]
 
     def train(environment):
@@ -182,6 +184,53 @@ def test_a_window_that_the_end_of_an_epoch_cuts_short_is_reduced(ranked):
     first, second = run_ranks(train)
     assert first == second
     assert first == pytest.approx(plainly([each[:3] for each in data], 2), abs=ROUNDING)
+
+
+def test_what_is_averaged_of_a_window_that_was_cut_short_is_as_exact_as_the_gradients(ranked):
+    data = [batches(5, seed=0), batches(5, seed=1)]
+
+    def train(environment):
+        model = StopsEarly()
+        ranked(environment, accumulate_grad_batches=2, precision="64-true").fit(model, Stream(data[environment.rank]))
+        return weights(model)
+
+    first, second = run_ranks(train)
+    model = Line().double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for start, end in ((0, 2), (2, 3)):
+        optimizer.zero_grad()
+        (model.net(torch.cat([each for rank in data for each in rank[start:end]]).double()) ** 2).mean().backward()
+        optimizer.step()
+    assert first == second
+    assert first == pytest.approx(weights(model), abs=1e-13)
+
+
+def test_a_parameter_that_nobody_used_is_not_moved_by_a_window_that_was_cut_short(ranked):
+    class Decays(StopsEarly):
+        """Has parameters of which one is used on rank 1 alone, and one nowhere."""
+
+        def __init__(self):
+            super().__init__()
+            self.some, self.none = (nn.Linear(3, 1, bias=False) for _ in range(2))
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss + self.some(batch).mean() if self.global_rank else loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1, weight_decay=0.5)
+
+    def train(environment):
+        model = Decays()
+        before = [model.some.weight.tolist(), model.none.weight.tolist()]
+        options = {"strategy": "ddp_find_unused_parameters_true", "accumulate_grad_batches": 9}
+        ranked(environment, **options).fit(model, Stream(batches(5)))
+        return before, [model.some.weight.tolist(), model.none.weight.tolist()]
+
+    (before, after), (_, second) = run_ranks(train)
+    assert after == second
+    assert after[0] != before[0]
+    assert after[1] == before[1]
 
 
 class Skipping(Line):

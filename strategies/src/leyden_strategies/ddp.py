@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -422,12 +422,24 @@ class DDPStrategy(ProcessesStrategy):
     def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
         parameters += [] if ballot is None else [ballot]
-        gradients = [parameter.grad if parameter.grad is not None else torch.zeros_like(parameter) for parameter in parameters]
-        flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
+        for bucket in _buckets(parameters):
+            self._average_bucket(bucket)
+
+    def _average_bucket(self, parameters: list[Tensor]) -> None:
+        dtype = max((parameter.dtype for parameter in parameters), key=lambda own: own.itemsize)
+        dtype = dtype if dtype.itemsize > 4 else torch.float32
+        own = [parameter.grad for parameter in parameters]
+        has_one = torch.tensor([float(gradient is not None) for gradient in own], dtype=dtype, device=self.device)
+        gradients = [torch.zeros_like(p) if gradient is None else gradient for p, gradient in zip(parameters, own, strict=True)]
+        flat = torch.cat([*(gradient.reshape(-1).to(dtype) for gradient in gradients), has_one])
         dist.all_reduce(flat)
         flat /= self.world_size
-        for parameter, part in zip(parameters, torch.split(flat, [parameter.numel() for parameter in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+        *parts, anybody = torch.split(flat, [*(parameter.numel() for parameter in parameters), len(parameters)])
+        # As DDP does, one that nobody used is left without, for an optimizer with momentum would move it by 0 too.
+        used = anybody.tolist() if None in own else [1.0] * len(own)
+        for parameter, part, is_used in zip(parameters, parts, used, strict=True):
+            if is_used:
+                parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
     def _send_buffers(self, module: Module) -> None:
         """Makes all buffers rank 0's, as DDP does before each forward: statistics of batch norm are each rank's own."""
@@ -461,6 +473,20 @@ class DDPStrategy(ProcessesStrategy):
 
 def _let_go(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("a training step was run outside of a fit")
+
+
+def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Parts of some 25 MiB, as DDP's are: what is reduced is a copy."""
+    bucket: list[Tensor] = []
+    size = 0
+    for parameter in parameters:
+        bucket.append(parameter)
+        size += parameter.numel() * parameter.element_size()
+        if size >= 25 * 2**20:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket
 
 
 def _buffers_argument(ddp: type) -> str:
