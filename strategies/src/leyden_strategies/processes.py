@@ -88,6 +88,8 @@ class ProcessesStrategy(Strategy):
         self._agreement: StopAgreement | None = None
         self._saves = False
         """Whether the run has saved a checkpoint, or is about to."""
+        self._saved = False
+        """Whether that was after the last batch had begun."""
         self._newest = ""
         """The newest checkpoint that the watcher knows."""
 
@@ -225,7 +227,7 @@ class ProcessesStrategy(Strategy):
             trainer.interrupt_requested = True
 
     def _look_for_checkpoint(self) -> None:
-        """Called by a thread: tells the watcher of a checkpoint that was saved, once it is there."""
+        """Called between batches and by a thread: tells the watcher of a checkpoint that was saved, once it is there."""
         trainer = self._trainer()
         if trainer is None or not self._saves:
             return
@@ -296,6 +298,9 @@ class ProcessesStrategy(Strategy):
         """Says where this rank is."""
         if self._rank is not None:
             self._rank.board.write(_TRAINING, trainer.progress.global_step, trainer.progress.epoch, batch_idx)
+            if self._saved:  # the thread may come to it when many batches are done
+                self._saved = False
+                self._look_for_checkpoint()
 
     @hookimpl
     def on_train_start(self, trainer: Trainer) -> None:
@@ -327,7 +332,7 @@ class ProcessesStrategy(Strategy):
     def on_save_checkpoint(self, module: Module) -> None:
         """Says where this rank is."""
         self._at(_SAVING, module)
-        self._saves = True
+        self._saves = self._saved = True
 
     @hookimpl(tryfirst=True)
     def on_exception(self, exception: BaseException) -> None:

@@ -118,7 +118,7 @@ class FitLoop:
         if trainer.log_every_n_steps:  # the steps since the last log point are not dropped
             trainer.metrics.enter(TRAIN_BATCH)
             begun = self.progress.epoch if self.progress.batch else max(self.progress.epoch - 1, 0)
-            self.log_record(trainer.metrics.step_record(), epoch=begun)
+            self.log_record(trainer.metrics.step_record(), begun)
         trainer.metrics.enter(None)
         hook.on_train_end(trainer=trainer, module=module)
 
