@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from leyden import Module, Precision, Profiler, hookimpl
 from leyden.interrupts import in_notebook
 from leyden.messages import listed
@@ -18,6 +17,7 @@ from leyden.module import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from leyden_strategies.collectives import broadcast_in_place, reduce_in_place
 from leyden_strategies.processes import ProcessesStrategy
 from leyden_strategies.short_forward import short_forward
 from leyden_strategies.uneven import Batches, join_others, stop_together, wrap_around
@@ -432,7 +432,7 @@ class DDPStrategy(ProcessesStrategy):
         has_one = torch.tensor([float(gradient is not None) for gradient in own], dtype=dtype, device=self.device)
         gradients = [torch.zeros_like(p) if gradient is None else gradient for p, gradient in zip(parameters, own, strict=True)]
         flat = torch.cat([*(gradient.reshape(-1).to(dtype) for gradient in gradients), has_one])
-        dist.all_reduce(flat)
+        reduce_in_place(flat)
         flat /= self.world_size
         *parts, anybody = torch.split(flat, [*(parameter.numel() for parameter in parameters), len(parameters)])
         # As DDP does, one that nobody used is left without, for an optimizer with momentum would move it by 0 too.
@@ -450,7 +450,7 @@ class DDPStrategy(ProcessesStrategy):
             by_dtype.setdefault(buffer.dtype, []).append(buffer)
         for buffers in by_dtype.values():
             flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers])
-            dist.broadcast(flat, src=0)
+            broadcast_in_place(flat, 0)
             for buffer, part in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
                 buffer.detach().copy_(part.view_as(buffer))
 

@@ -16,6 +16,7 @@ from leyden.messages import listed, nearest, notify
 from torch import Tensor
 
 from leyden_strategies.agreement import StopAgreement
+from leyden_strategies.collectives import broadcast_object, gather, gather_objects, reduce_in_place
 from leyden_strategies.group import Store, close_group, open_group, runs_so_far, store_of
 from leyden_strategies.launchers.board import PHASES
 from leyden_strategies.launchers.external import ExternalLauncher
@@ -364,12 +365,17 @@ class ProcessesStrategy(Strategy):
             ) from self.failed
         return self.world_size > 1
 
+    @property
+    def _talks_over(self) -> torch.device:
+        """Where objects travel: gloo is for the CPU's tensors, others for the device's."""
+        return torch.device("cpu") if "gloo" in self.backend else self.device
+
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> Tensor:
         """Returns ``tensor`` reduced over all processes, same shape; ``op`` is ``sum``, ``mean``, ``min`` or ``max``."""
         if not self._ready("all_reduce"):
             return tensor
         reduced = tensor.detach().clone().to(self.device)
-        dist.all_reduce(reduced, op=_OPERATIONS[op])
+        reduce_in_place(reduced, _OPERATIONS[op])
         return reduced / self.world_size if op == "mean" else reduced
 
     def all_gather(self, tensor: Tensor, sync_grads: bool = False) -> Tensor:
@@ -381,17 +387,13 @@ class ProcessesStrategy(Strategy):
 
             return torch.stack(all_gather(tensor.contiguous().to(self.device)))  # type: ignore[no-untyped-call]  # torch has no types here
         own = tensor.detach().contiguous().to(self.device)
-        everybody = [torch.empty_like(own) for _ in range(self.world_size)]
-        dist.all_gather(everybody, own)
-        return torch.stack(everybody)
+        return torch.stack(gather(own))
 
     def all_gather_object(self, obj: T) -> list[T]:
         """Returns the objects of all processes, by rank."""
         if not self._ready("all_gather_object"):
             return [obj]
-        everybody: list[Any] = [None] * self.world_size
-        dist.all_gather_object(everybody, obj)
-        return everybody
+        return gather_objects(obj, self._talks_over)
 
     def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         """What each process has for itself, by rank; see :meth:`leyden.Strategy.gather_state`."""
@@ -407,9 +409,8 @@ class ProcessesStrategy(Strategy):
         """Returns the object of rank ``source``."""
         if not self._ready("broadcast"):
             return obj
-        box = [obj]
-        dist.broadcast_object_list(box, src=source, device=self.device if self.backend == "nccl" else None)
-        return box[0]
+        found: T = broadcast_object(obj, source, self._talks_over)
+        return found
 
     def barrier(self) -> None:
         """Waits for all processes."""
