@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,13 @@ def test_the_installed_script_runs():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "leyden: hooks: there is no stage 'fitt'; stages are fit, validate, test, predict\n"
+
+
+def test_nothing_is_said_when_nobody_reads_on():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "leyden"), "hooks"], stdout=writer, stderr=subprocess.PIPE, timeout=250, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``leyden``; those of this process if not given.
 
     Returns:
-        The exit code: 0, 1 if the command found something wrong, 2 if it could not be run as typed.
+        The exit code: 0, 1 if the command found something wrong, 2 if it could not be run as typed, 141 if nobody reads on.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] in ("-h", "--help"):
@@ -37,12 +40,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _load(_find(name))
         parser = ArgumentParser(prog=f"leyden {name}", description=command.help)
         command.add_arguments(parser)
-        return command.run(parser.parse_args(rest))
+        code = command.run(parser.parse_args(rest))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return 128 + signal.SIGPIPE
     except UsageError as error:
         announce(f"{name}: {error}")
     except plugins.PluginError as error:
         announce(str(error))
     return 2
+
+
+def _reader_is_gone() -> bool:
+    """Whether whoever read the output has enough, as in ``leyden hooks | head``; what else is printed then goes nowhere."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # an error is told of in any case
+    if not output.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the interpreter's end
+    return True
 
 
 def _find(name: str) -> plugins.Plugin:

@@ -10,6 +10,7 @@ from typing import Any
 
 from leyden import Trainer
 from leyden.checkpoint.verify import verify
+from leyden.messages import announce
 
 from leyden_cli.command import Command, UsageError
 
@@ -43,13 +44,22 @@ class VerifyResumeCommand(Command):
         if not path.is_file() or not function.isidentifier():
             raise UsageError(f"{args.factory!r}: expected FILE.py:FUNCTION, with the path of a file and a function in it")
         try:
-            report = verify(lambda: _made(path, function), args.at, args.steps)
+            report = verify(lambda: _made_or_left(path, function), args.at, args.steps)
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from None
         print(report)
         for difference in report.differences[1:_SHOWN]:
             print(f"  {difference}")
         return 0 if report else 1
+
+
+def _made_or_left(path: Path, function: str) -> tuple[Trainer, dict[str, Any]]:
+    """What the function makes, in a process of its own, which ends with a sentence where it makes nothing that can be run."""
+    try:
+        return _made(path, function)
+    except UsageError as error:
+        announce(f"verify-resume: {error}")
+        raise SystemExit(2) from None
 
 
 def _made(path: Path, function: str) -> tuple[Trainer, dict[str, Any]]:
