@@ -187,6 +187,12 @@ def _unknown(base: type[Component], name: str) -> str:
     return f"{message} Installed: {listed(known)}"
 
 
+def required_options(signature: inspect.Signature) -> list[str]:
+    """The names of the parameters that a component cannot be made without."""
+    several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in several]
+
+
 def build(base: type[C], factory: Callable[..., Any], options: Mapping[str, Any], label: str) -> C:
     """Calls a component's class, or the function that makes it, with the user's options.
 
@@ -204,9 +210,7 @@ def build(base: type[C], factory: Callable[..., Any], options: Mapping[str, Any]
                 known = f"{hint} Its" if hint else "; its"
                 raise TypeError(f"{label} has no option {option!r}{known} options: {listed(signature.parameters)}")
     if signature is not None:
-        given = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-        needed = [p for p in signature.parameters.values() if p.default is p.empty and p.kind not in given]
-        missing = [parameter.name for parameter in needed if parameter.name not in options]
+        missing = [name for name in required_options(signature) if name not in options]
         if missing:
             example = f"{{{label.partition(' ')[2]}: {{{missing[0]!r}: ...}}}}"
             raise TypeError(f"{label} needs {listed(missing)}: {example}; its options: {listed(signature.parameters)}")

@@ -87,6 +87,7 @@ class WebhookLogger(RecordLogger):
     def _open(self) -> None:
         self._last_write = time.monotonic()
         self._post("started", [], {"hyperparameters": self._hyperparameters} if self._hyperparameters else {})
+        self._began = True
 
     def _due(self) -> bool:
         return time.monotonic() - self._last_write >= self._interval
@@ -102,7 +103,6 @@ class WebhookLogger(RecordLogger):
         if self._began:
             self._began = False
             self._post(status, [], {})
-            self._began = False
 
     def _plain(self, record: Record) -> dict[str, Any] | None:
         values = {key: json_number(value) for key, value in record.values.items() if key == "epoch" or self._patterns.match(key)}
@@ -121,7 +121,6 @@ class WebhookLogger(RecordLogger):
             raise ConnectionError(f"logger 'webhook': {self.host} answered {error.code} {error.reason}") from None
         except OSError as error:
             raise ConnectionError(f"logger 'webhook': {self.host}: {getattr(error, 'reason', error)}") from None
-        self._began = True
 
 
 def _text(body: Mapping[str, Any]) -> str:

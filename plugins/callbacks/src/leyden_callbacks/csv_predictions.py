@@ -46,11 +46,7 @@ class CSVPredictions(Callback):
 
     def on_predict_start(self, trainer: Trainer, module: Module) -> None:
         """Opens the file under another name."""
-        if self.path is not None:
-            path = Path(self.path)
-        else:
-            own = trainer.log_dir if trainer.is_global_zero else ""  # loggers live on rank 0
-            path = Path(trainer.strategy.broadcast(own)) / "predictions.csv"
+        path = Path(self.path) if self.path is not None else Path(trainer.log_dir) / "predictions.csv"
         if trainer.world_size > 1:
             path = path.with_name(f"{path.stem}_rank_{trainer.global_rank}{path.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -100,9 +100,7 @@ def _try_precision(plugin: Plugin) -> str:
 
 
 def _try_logger(plugin: Plugin) -> str:
-    empty, several = inspect.Parameter.empty, (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(plugin.load()).parameters.values()
-    needed = [p.name for p in parameters if p.default is empty and p.kind not in several]
+    needed = plugins.required_options(inspect.signature(plugin.load()))
     if needed:
         raise _NotHereError(f"it cannot be tried without its option {listed(needed)}")
     return _train(logger=_full_name(plugin))

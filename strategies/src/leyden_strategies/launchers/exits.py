@@ -48,10 +48,19 @@ class Exits:
                     self._codes[pid] = code
 
 
+def fields_of(pid: int) -> list[str]:
+    """What Linux says of a process in proc_pid_stat(5), from the third field on, its state.
+
+    Raises:
+        OSError: there is no such process, or no such file system.
+    """
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
 def _exit_code(pid: int) -> int | None:
-    """How a process ended whose parent does not know it yet; None if it does. The 52nd field of proc_pid_stat(5)."""
+    """How a process ended whose parent does not know it yet; None if it does. The 52nd field."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = fields_of(pid)
         return os.waitstatus_to_exitcode(int(fields[49])) if fields[0] in "ZX" else None
     except (OSError, ValueError, IndexError):
         return None

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from board import END, remove  # type: ignore[import-not-found]  # beside this file, which is run by path
-from exits import Exits  # type: ignore[import-not-found]  # beside this file, which is run by path
+from exits import Exits, fields_of  # type: ignore[import-not-found]  # beside this file, which is run by path
 from watch import GONE, Watch, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
@@ -20,8 +20,7 @@ def is_running(pid: int) -> bool:
     """Whether a process that is not our child runs."""
     try:
         os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat")
-        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return not Path(f"/proc/{pid}/stat").exists() or fields_of(pid)[0] not in "ZX"
     except OSError:
         return False
 
