@@ -287,6 +287,16 @@ def test_nobody_steps_where_one_rank_skips_by_the_other_policy(ranked):
     assert found == pytest.approx(by_hand(data, lambda rank, index: index in (0, 2)), abs=ROUNDING)
 
 
+@pytest.mark.parametrize("policy", ["skip_all", "raise"])
+def test_ten_ranks_of_which_none_skips_all_step_though_ten_tenths_are_not_one(ranked, policy):
+    def train(environment):
+        trainer = ranked(environment, strategy={"ddp": {"skipped": policy}})
+        trainer.fit(Line(), batches(4))
+        return trainer.global_step
+
+    assert run_ranks(train, world_size=10, seconds=180) == [4] * 10
+
+
 @pytest.mark.parametrize("policy", ["skip_rank", "skip_all", "raise"])
 def test_nobody_steps_where_all_ranks_skip(ranked, policy):
     data = with_gaps((0, 1), (1, 1))

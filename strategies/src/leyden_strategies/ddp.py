@@ -177,6 +177,8 @@ class DDPStrategy(ProcessesStrategy):
         """Whether the first gradients were looked at, for parameters that have none."""
         self._settled = False
         """Whether DDP has run the two steps after which it does the same in each."""
+        self._rounding = 0.0
+        """What may be between 1 and what was counted where nobody skipped anything."""
         self._shortens = True
         """Whether nobody asked to see or to compile what DDP does in its forward."""
         self._averaged: Optimizer | None = None
@@ -227,6 +229,8 @@ class DDPStrategy(ProcessesStrategy):
             options["bucket_cap_mb"] = self.bucket_cap_mb
         ballots = self.world_size > 1 and module.automatic_optimization
         self.weighs_batches = ballots
+        # A sum of rounded parts, of which a rank that skips a batch takes one away: ten tenths are not 1 in float32.
+        self._rounding = min(self.world_size * torch.finfo(torch.float32).eps, 0.25 / self.world_size)
         wrapped = DistributedDataParallel(
             (BallotModule if ballots else StepModule)(module, "training_step"),
             device_ids=None if self.device.type == "cpu" else [self.device],
@@ -323,7 +327,7 @@ class DDPStrategy(ProcessesStrategy):
         votes = self._votes
         if votes is not None and votes.is_plain and self._settled and self._reduced:
             counted = votes.ballot.grad
-            if counted is not None and counted.item() == 1.0:  # every rank had a whole window: the usual step
+            if counted is not None and abs(counted.item() - 1.0) <= self._rounding:  # a whole window on every rank
                 self._counted = True
                 return
         self._complete(optimizer)
@@ -398,7 +402,7 @@ class DDPStrategy(ProcessesStrategy):
         reads = self.skipped != "skip_rank" or votes.skipped or self.device.type == "cpu"
         if reads:
             number = float(counted)
-            if number == 1.0:
+            if abs(number - 1.0) <= self._rounding:
                 return
             module: Module = self._ddp.module.module
             whole = module.trainer.accumulate_grad_batches == 1
