@@ -158,6 +158,44 @@ def test_an_accumulation_window_of_batches_of_unequal_size_is_one_large_batch_ov
     assert first == pytest.approx(plainly(data, 3), abs=ROUNDING)
 
 
+class AccumulatesLater(ly.Callback):
+    """Has one batch make a step in the first epoch, and three in the second."""
+
+    def on_train_epoch_start(self, trainer):
+        trainer.accumulate(1 if trainer.current_epoch == 0 else 3)
+
+
+class AccumulatesOnce(ly.Callback):
+    """The same, where nobody knows before the second epoch."""
+
+    def on_train_epoch_start(self, trainer):
+        if trainer.current_epoch == 1:
+            trainer.accumulate(3)
+
+
+@pytest.mark.parametrize("callback", [AccumulatesLater, AccumulatesOnce])
+def test_batches_may_be_accumulated_from_a_later_epoch_on(ranked, callback):
+    data = [batches(6, seed=0), batches(6, seed=1)]
+
+    def train(environment):
+        model = Line()
+        trainer = ranked(environment, max_epochs=2, callbacks=[callback()])
+        trainer.fit(model, data[environment.rank])
+        return weights(model), trainer.global_step
+
+    (first, steps), (second, _) = run_ranks(train)
+    assert first == second
+    assert steps == 6 + 2
+    both = [own + own[:3] + own[3:] for own in data]
+    model = Line()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for start, end in [*((index, index + 1) for index in range(6)), (6, 9), (9, 12)]:
+        optimizer.zero_grad()
+        (model.net(torch.cat([batch for own in both for batch in own[start:end]])) ** 2).mean().backward()
+        optimizer.step()
+    assert first == pytest.approx(weights(model), abs=ROUNDING)
+
+
 class Stream:
     """Says nothing of its length, so that the last batch is not known as such."""
 
@@ -240,18 +278,23 @@ class Skipping(Line):
         return None if batch[0, 0] == 99 else super().training_step(batch, batch_idx)
 
 
-def with_gaps(*gaps):
+def with_gaps(*gaps, count=4):
     """Batches of two ranks; ``gaps`` are pairs of a rank and the batch that it skips."""
-    data = [batches(4, seed=0), batches(4, seed=1)]
+    data = [batches(count, seed=0), batches(count, seed=1)]
     for rank, index in gaps:
         data[rank][index][0, 0] = 99
     return data
 
 
-def train_with(ranked, data, policy, **options):
+class SkippingInADict(Skipping):
+    def training_step(self, batch, batch_idx):
+        return {"loss": super().training_step(batch, batch_idx), "batch": batch_idx}
+
+
+def train_with(ranked, data, policy, module=Skipping, ddp=None, **options):
     def train(environment):
-        model = Skipping()
-        trainer = ranked(environment, strategy={"ddp": {"skipped": policy}}, **options)
+        model = module()
+        trainer = ranked(environment, strategy={"ddp": {"skipped": policy, **(ddp or {})}}, **options)
         trainer.fit(model, data[environment.rank])
         return weights(model), trainer.global_step, trainer.progress.skipped_steps
 
@@ -285,6 +328,16 @@ def test_nobody_steps_where_one_rank_skips_by_the_other_policy(ranked):
     found, steps, skipped = train_with(ranked, data, "skip_all")
     assert (steps, skipped) == (2, 2)
     assert found == pytest.approx(by_hand(data, lambda rank, index: index in (0, 2)), abs=ROUNDING)
+
+
+@pytest.mark.parametrize("module", [Skipping, SkippingInADict])
+@pytest.mark.parametrize("ddp", [{}, {"gradient_as_bucket_view": False}, {"comm_hook": allreduce_hook}, {"static_graph": True}])
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_ranks_skip_and_go_on_at_any_step(ranked, module, ddp, precision):
+    data = with_gaps((0, 1), (0, 3), (1, 4), (0, 6), (1, 6), (1, 7), (1, 8), count=11)
+    found, steps, skipped = train_with(ranked, data, "skip_rank", module, ddp, precision=precision)
+    assert (steps, skipped) == (10, 1)
+    assert found == pytest.approx(by_hand(data, lambda rank, index: data[rank][index][0, 0] != 99), abs=ROUNDING)
 
 
 @pytest.mark.parametrize("policy", ["skip_all", "raise"])

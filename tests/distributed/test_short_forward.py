@@ -85,3 +85,35 @@ def test_the_short_forward_trains_to_the_bits_as_the_whole_one(ranked):
     (_, short), (_, short_too) = run_ranks(lambda environment: trained(ranked, environment))
     (_, whole), _ = run_ranks(lambda environment: trained(ranked, environment, whole=True))
     assert short == short_too == whole
+
+
+class SeesLosses(ly.Callback):
+    """Keeps what made each loss that backward is run on."""
+
+    def __init__(self) -> None:
+        self.made_by: list[str] = []
+
+    def on_before_backward(self, loss: torch.Tensor) -> None:
+        assert loss.grad_fn is not None
+        self.made_by.append(loss.grad_fn.name())
+
+
+OWN, COUNTED = "MeanBackward0", "AddBackward0"
+COUNTS = {
+    "steps": ({}, [COUNTED] * SHORT + [OWN] * (STEPS - SHORT)),
+    "accumulation": ({"accumulate_grad_batches": 3}, ["MulBackward0"] * STEPS),
+    "clipping": ({"gradient_clip_val": 0.1}, [COUNTED] * SHORT + [OWN] * (STEPS - SHORT)),
+    "a profiler, for which all of DDP's forward runs": ({"profiler": "simple"}, [COUNTED] * STEPS),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_backward_runs_on_the_loss_as_it_is_once_ddp_is_told_what_was_counted(ranked, name):
+    options, expected = COUNTS[name]
+
+    def made_by(environment):
+        seen = SeesLosses()
+        trained(ranked, environment, callbacks=[seen], **options)
+        return seen.made_by
+
+    assert run_ranks(made_by) == [expected] * 2

@@ -191,6 +191,10 @@ class Strategy(Component):
     """Whether gradients, when ``on_before_optimizer_step`` is called, are those of the mean over all samples of an accumulation
     window in all processes; otherwise the loop makes them so for this process."""
 
+    steps_each_batch: bool = False
+    """Whether each batch is ``loss.backward()`` of the loss as it is and a step, as the loop says when an epoch begins; where
+    that comes to an end in a later epoch, :meth:`synchronize_gradients` is called."""
+
     withholds_step: bool = False
     """Whether the step for which ``on_before_optimizer_step`` was just called is not to be taken, on any process."""
 

@@ -7,6 +7,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.optim import Optimizer
 
 from leyden_strategies.collectives import broadcast_in_place, reduce_in_place
 from leyden_strategies.processes import ProcessesStrategy
-from leyden_strategies.short_forward import short_forward
+from leyden_strategies.short_forward import can_shorten, short_forward
 from leyden_strategies.uneven import Batches, join_others, stop_together, wrap_around
 
 if TYPE_CHECKING:
@@ -62,13 +63,31 @@ class Votes:
         """Whether the ballot's gradient has the scale of a loss that was scaled."""
         self.is_plain = ballot.device.type == "cpu" and not self.is_scaled
         """Whether the ballot's gradient is what was counted, and read at once."""
+        self.written: Tensor | None = None
+        """The ballot's gradient, where it is written before backward, which then knows nothing of the ballot."""
+        self.holds = 1.0
+        """What is in it."""
+
+    def write(self, reducer: Any) -> Callable[[], None] | None:
+        """Has the ballot's gradient written from now on, where each batch is a step and so counts 0 or 1.
+
+        Returns:
+            Tells DDP in each step that the gradient is there; None where this version of torch has no way to.
+        """
+        hook = getattr(reducer, "_autograd_hook", None)
+        if hook is None:
+            return None
+        assert self.ballot.grad is not None
+        self.written, self.holds = self.ballot.grad, self.ballot.grad.item()
+        return partial(hook, 0)  # a module's own parameters are the first that DDP numbers
 
 
 class BallotModule(StepModule):
     """As :class:`StepModule`, with one more parameter, whose gradient says how much was counted.
 
     It is 0 and added to each loss, so that it changes none; its gradient is what the loss is multiplied by. DDP averages it
-    together with all the others, so that a rank that skips a batch is known without a further collective.
+    together with all the others, so that a rank that skips a batch is known without a further collective. Once
+    :meth:`Votes.write` was called it is not added: taking it through backward costs as much as a small layer does.
     """
 
     def __init__(self, module: Module, name: str) -> None:
@@ -83,17 +102,21 @@ class BallotModule(StepModule):
         """Runs the step function; where it skips the batch, the loss is 0 and depends on every parameter."""
         votes = self.votes
         output = None if votes.strategy.idle else votes.step(*args, **kwargs)
+        if output.__class__ is Tensor and votes.written is not None and votes.holds == 1.0 and not votes.reads_loss:
+            votes.skipped = False  # the usual step, as below
+            return output
         loss = output.get("loss") if isinstance(output, Mapping) else output
         skipped = loss is None and (output is None or "loss" in output)
         if votes.reads_loss and isinstance(loss, Tensor):
             skipped = not bool(torch.isfinite(loss).all())
         votes.skipped = skipped
+        if votes.written is not None:
+            votes.written.fill_(0.0 if skipped else 1.0)
         if skipped:
             votes.strategy.skipped_batches += not votes.strategy.idle
-            nothing = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
-            loss = nothing + self.ballot * 0.0
-        elif isinstance(loss, Tensor):
-            loss = loss + votes.ballot
+            loss = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
+        if votes.written is None and isinstance(loss, Tensor):
+            loss = loss + (self.ballot * 0.0 if skipped else self.ballot)
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
     __call__ = forward
@@ -248,11 +271,12 @@ class DDPStrategy(ProcessesStrategy):
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         self._reduced = self._reduces
-        if self._counted and self._votes is not None:
+        if self._divided and self._counted:
+            self._divided.clear()
+        votes = self._votes
+        if self._counted and votes is not None and votes.written is None:
             self._counted = False
-            if self._divided:
-                self._divided.clear()
-            self._votes.ballot.grad = None  # a window begins
+            votes.ballot.grad = None  # a window begins
         try:
             return self._forward(*args, **kwargs)
         except RuntimeError as error:
@@ -301,6 +325,9 @@ class DDPStrategy(ProcessesStrategy):
         self._reduces = enabled
         if self._ddp is not None:
             self._ddp.require_backward_grad_sync = enabled
+            if self._votes is not None and self._votes.written is not None:  # batches are accumulated from here on
+                self._votes.written = None
+                self._forward = short_forward(self._ddp)
 
     averages_later = True
 
@@ -327,9 +354,11 @@ class DDPStrategy(ProcessesStrategy):
         votes = self._votes
         if votes is not None and votes.is_plain and self._settled and self._reduced:
             counted = votes.ballot.grad
-            if counted is not None and abs(counted.item() - 1.0) <= self._rounding:  # a whole window on every rank
-                self._counted = True
-                return
+            if counted is not None:
+                votes.holds = counted.item()
+                if abs(votes.holds - 1.0) <= self._rounding:  # a whole window on every rank
+                    self._counted = True
+                    return
         self._complete(optimizer)
 
     def _complete(self, optimizer: Optimizer) -> None:
@@ -343,8 +372,10 @@ class DDPStrategy(ProcessesStrategy):
                 self._refuse_unused(self._ddp.module.module, "in the first batch")
         elif reduced and not self._settled:
             self._settled = True
-            if self._shortens:
-                self._forward = short_forward(self._ddp)
+            if self._shortens and can_shorten(self._ddp):
+                is_written = self._votes is not None and self._votes.is_plain and self.steps_each_batch
+                ready = self._votes.write(self._ddp.reducer) if self._votes is not None and is_written else None
+                self._forward = short_forward(self._ddp, ready)
         votes = self._votes
         if not reduced and self._averaged is not optimizer:
             self._average(optimizer, None if votes is None else votes.ballot)
@@ -472,6 +503,7 @@ class DDPStrategy(ProcessesStrategy):
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
         self._counted, self.withholds_step, self._looked, self._settled, self.idle = True, False, False, False, False
+        self.steps_each_batch = False
         super().teardown(module)
 
 

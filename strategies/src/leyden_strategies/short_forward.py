@@ -11,18 +11,15 @@ if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
 
 
-def short_forward(ddp: DistributedDataParallel) -> Callable[..., Any]:
-    """DDP's forward without what it does in vain in each step: 50 microseconds, which is as long as a small layer takes.
+REDUCER = ("prepare_for_forward", "_rebuild_buckets", "prepare_for_backward")
+"""What DDP's forward calls of its reducer in each step."""
 
-    That is: looking for options that are off, moving a batch that is on the device, keeping times for reports that nobody asked
-    for, and telling a compiler that nobody uses which DDP runs. What prepares its reducer for the gradients stays, by the three
-    calls that forward itself makes.
+
+def can_shorten(ddp: DistributedDataParallel) -> bool:
+    """Whether no option of DDP and nothing compiled needs all of its forward.
 
     Args:
         ddp: has run two steps, the second of which orders its buckets anew.
-
-    Returns:
-        A function like ``ddp.forward``; that itself where an option of DDP or something compiled needs all of it.
     """
     needs_all = (
         ddp.find_unused_parameters
@@ -32,14 +29,25 @@ def short_forward(ddp: DistributedDataParallel) -> Callable[..., Any]:
         or _compiles()
         or os.environ.get("TORCH_DISTRIBUTED_DEBUG", "OFF").upper() != "OFF"  # DDP reports how long its forward takes
     )
-    whole: Callable[..., Any] = ddp.forward
-    calls: list[Any] = [
-        getattr(ddp.reducer, name, None) for name in ("prepare_for_forward", "_rebuild_buckets", "prepare_for_backward")
-    ]
-    if needs_all or None in calls:
-        return whole
-    begin, refuse_unfinished, expect_gradients = calls
-    step = ddp.module.forward
+    return not needs_all and all(hasattr(ddp.reducer, name) for name in REDUCER)
+
+
+def short_forward(ddp: DistributedDataParallel, ready: Callable[[], None] | None = None) -> Callable[..., Any]:
+    """DDP's forward without what it does in vain in each step: 50 microseconds, which is as long as a small layer takes.
+
+    That is: looking for options that are off, moving a batch that is on the device, keeping times for reports that nobody asked
+    for, and telling a compiler that nobody uses which DDP runs. What prepares its reducer for the gradients stays, by the three
+    calls that forward itself makes.
+
+    Args:
+        ddp: one that :func:`can_shorten` its forward.
+        ready: called as soon as the reducer expects gradients, for one that backward does not bring.
+
+    Returns:
+        A function like ``ddp.forward``.
+    """
+    begin, refuse_unfinished, expect_gradients = (getattr(ddp.reducer, name) for name in REDUCER)
+    whole, step = ddp.forward, ddp.module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not ddp.require_backward_grad_sync:  # inside of an accumulation window
@@ -48,6 +56,8 @@ def short_forward(ddp: DistributedDataParallel) -> Callable[..., Any]:
         refuse_unfinished()  # raises where the last backward left parameters out; there is nothing to order anew
         output = step(*args, **kwargs)
         expect_gradients([])
+        if ready is not None:
+            ready()
         return output
 
     return forward

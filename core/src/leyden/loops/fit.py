@@ -79,9 +79,11 @@ class FitLoop:
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
         with self._running():
-            train = bind_training(self.step)
             while self._begins_epoch():
+                train = None
                 for batch, batch_idx, is_last in self._epoch():
+                    # Hooks of an epoch's start may have changed how many batches make a step.
+                    train = train or bind_training(self.step)
                     self.outputs, self.stepped = train(batch, batch_idx, is_last)
                     del batch  # freed before the next one is read
                 self._end_epoch()

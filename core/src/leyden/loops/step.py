@@ -87,13 +87,9 @@ class TrainStep:
         self.clips = trainer.gradient_clip_val is not None or is_overridden("configure_gradient_clipping", module, Module)
         self.prepares = self.unscales or self.clips or self.accumulated > 1
         """Whether :meth:`before_step` has anything to do but call hooks."""
-        self.is_usual = (
-            self.optimizer is not None
-            and not self.prepares
-            and self.steps_plainly
-            and self.clears_plainly
-            and self.backward is Tensor.backward
-        )
+        self.steps_each_batch = self.optimizer is not None and self.accumulated == 1 and self.backward is Tensor.backward
+        """Whether a batch is ``loss.backward()`` of the loss as it is and a step."""
+        self.is_usual = self.steps_each_batch and not self.prepares and self.steps_plainly and self.clears_plainly
         """Whether forward, ``loss.backward()`` and ``optimizer.step()`` are all there is to a batch, but for hooks."""
 
     def forward_backward(self, batch: Any, batch_idx: int, is_last: bool) -> dict[str, Any] | None:
@@ -113,11 +109,8 @@ class TrainStep:
         return self.backward_from(self.training_step(batch, batch_idx), batch, batch_idx)
 
     def accumulate(self, batches: int) -> None:
-        """Has so many batches make a step from the next window on; called between two windows.
-
-        Who may call it later calls it once before the first batch too, which the loop then trains on by this class.
-        """
-        self.accumulated, self.due, self.is_usual = batches, True, False
+        """Has so many batches make a step from here on; called before the first batch of an epoch, or of training."""
+        self.accumulated, self.due, self.is_usual, self.steps_each_batch = batches, True, False, False
         self.prepares = self.unscales or self.clips or batches > 1
 
     def begin(self, is_last: bool) -> None:

@@ -20,7 +20,9 @@ def bind_training(step: Any) -> Train:
 
     It returns what hooks are to see of it, and whether parameters were updated.
     """
-    if type(step) is TrainStep and step.is_usual:
+    is_plain = type(step) is TrainStep
+    step.trainer.strategy.steps_each_batch = is_plain and step.steps_each_batch
+    if is_plain and step.is_usual:
         return _usual(step)
     forward_backward, update = step.forward_backward, step.update
 

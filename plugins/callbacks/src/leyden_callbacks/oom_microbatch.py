@@ -100,7 +100,7 @@ class OOMMicrobatch(Callback):
                 f"{type(self).__name__} needs one optimizer that is stepped without a closure; {type(module).__name__} has "
                 f"{', '.join(type(optimizer).__name__ for optimizer in trainer.optimizers) or 'none'}"
             )
-        step.is_usual = False  # the loop's own way of the usual batch has no place for this
+        step.accumulate(step.accumulated)  # parts of a batch are one window, and the loop's usual way has no place for this
         step.forward_backward = self._around(trainer, module, step)
 
     def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
