@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch.distributed as dist
@@ -15,7 +16,7 @@ from leyden_strategies.launchers.board import RUN_DIRECTORY, wait_for
 if TYPE_CHECKING:
     from leyden_strategies.processes import ProcessesStrategy
 
-__all__ = ["Store", "TCPStore", "close_group", "open_group", "runs_so_far", "store_of"]
+__all__ = ["Store", "close_group", "open_group", "open_store", "runs_so_far", "store_of"]
 
 _stores: dict[tuple[str, int], Store] = {}
 _opened = 0
@@ -24,33 +25,28 @@ _ours = False
 """Whether the group that is open is one of ours."""
 
 
-def store_of(strategy: ProcessesStrategy, port: int | None) -> Store:
+def store_of(strategy: ProcessesStrategy, port: Path | None) -> Store:
     """The store through which the ranks of a run find each other, one a process.
 
     Args:
         strategy: knows its rank and its environment.
-        port: where a store is on this machine already; None if rank 0 is to open one.
+        port: the file that says where a store is on this machine; None where no process of ours opens one for the ranks.
     """
-    from pathlib import Path
-
     environment = strategy.environment
     timeout = timedelta(seconds=strategy.stall_seconds + 60)
     given = os.environ.get(RUN_DIRECTORY)
     if port is not None:
-        key = ("127.0.0.1", port)
+        key = (str(port), 0)
         if key not in _stores:
-            _stores[key] = TCPStore(*key, None, False, timeout)
+            _stores[key] = _client(port, strategy, timeout)
     elif given is not None and strategy.num_nodes == 1 and environment.creates_processes_externally:
         key = (given, 0)
         if key not in _stores:
-            # Rank 0 lets the system choose the port: nobody else can take it in between.
             file = Path(given) / "port"
             if strategy.rank == 0:
-                _stores[key] = opened = TCPStore("127.0.0.1", 0, None, True, timeout, wait_for_workers=False)
-                file.with_suffix(".tmp").write_text(str(opened.port))
-                file.with_suffix(".tmp").replace(file)
+                _stores[key] = open_store(file, timeout)
             else:
-                _stores[key] = TCPStore("127.0.0.1", int(wait_for(file, strategy.stall_seconds)), None, False, timeout)
+                _stores[key] = _client(file, strategy, timeout)
     elif strategy.world_size == 1 and not environment.creates_processes_externally:
         key = ("alone", 0)
         if key not in _stores:
@@ -64,6 +60,18 @@ def store_of(strategy: ProcessesStrategy, port: int | None) -> Store:
     # restarts may differ, so that only one node can go by it.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if strategy.num_nodes == 1 else "0"
     return PrefixStore(f"leyden/attempt/{attempt}", _stores[key])
+
+
+def open_store(port: Path, timeout: timedelta = timedelta(seconds=300)) -> Store:
+    """Opens a store at a port that the system chooses, so that nobody can take it in between, and writes it to a file."""
+    store = TCPStore("127.0.0.1", 0, None, True, timeout, wait_for_workers=False)
+    port.with_suffix(".tmp").write_text(str(store.port))
+    port.with_suffix(".tmp").replace(port)
+    return store
+
+
+def _client(port: Path, strategy: ProcessesStrategy, timeout: timedelta) -> Store:
+    return TCPStore("127.0.0.1", int(wait_for(port, strategy.stall_seconds)), None, False, timeout)
 
 
 def open_group(strategy: ProcessesStrategy, backend: str, store: Store) -> None:

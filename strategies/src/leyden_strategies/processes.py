@@ -79,7 +79,8 @@ class ProcessesStrategy(Strategy):
         self._stopped_together = False
         """Whether the ranks have agreed to stop here."""
         self._trainer: Callable[[], Any] = _nobody
-        self._port: int | None = None
+        self._port: Path | None = None
+        """The file that says where the store is, in a process that a launcher made."""
         self._started = False
         """Whether a launcher made this process for the run."""
         self._rank: Rank | None = None
@@ -116,8 +117,8 @@ class ProcessesStrategy(Strategy):
             self.rank, self.local_rank, self.node_rank = environment.rank, environment.local_rank, environment.node_rank
         self.device = accelerator.device(device_indices[self.local_rank])
 
-    def become(self, local_rank: int, port: int) -> None:
-        """Makes this process, which was just started, the given rank; ``port`` is where the store is."""
+    def become(self, local_rank: int, port: Path) -> None:
+        """Makes this process, which was just started, the given rank; the file ``port`` will say where the store is."""
         self.rank = self.local_rank = local_rank
         self.device = self.accelerator.device(self.device_indices[local_rank])
         self._port = port

@@ -47,7 +47,8 @@ def short_forward(ddp: DistributedDataParallel, ready: Callable[[], None] | None
         A function like ``ddp.forward``.
     """
     begin, refuse_unfinished, expect_gradients = (getattr(ddp.reducer, name) for name in REDUCER)
-    whole, step = ddp.forward, ddp.module.forward
+    whole: Callable[..., Any] = ddp.forward
+    step = ddp.module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not ddp.require_backward_grad_sync:  # inside of an accumulation window

@@ -21,7 +21,7 @@ class RanksEnvironment(ClusterEnvironment):
 
     name = "ranks"
 
-    def __init__(self, rank: int, world_size: int, port: int) -> None:
+    def __init__(self, rank: int, world_size: int, port: Path) -> None:
         self._rank = rank
         self._world_size = world_size
         self._port = port
@@ -62,8 +62,17 @@ class RanksEnvironment(ClusterEnvironment):
 
     @property
     def main_port(self) -> int:
-        """Where the store listens."""
-        return self._port
+        """Where the store listens, as soon as a file says so.
+
+        Raises:
+            TimeoutError: it did not within a minute.
+        """
+        deadline = time.monotonic() + 60
+        while not self._port.exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("waited 60 s for the process that started this one to open the store")
+            time.sleep(0.001)
+        return int(self._port.read_text())
 
 
 class RankFailure(AssertionError):
@@ -87,12 +96,11 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
     import torch._dynamo  # noqa: F401  # what building DDP imports, once here and not in each process for 2 seconds
     from torch._C._distributed_c10d import TCPStore
 
-    store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         processes = [
-            context.Process(target=_run, args=(function, RanksEnvironment(rank, world_size, store.port), place))
+            context.Process(target=_run, args=(function, RanksEnvironment(rank, world_size, place / "port"), place))
             for rank in range(world_size)
         ]
         gc.freeze()  # a collection in a fork would copy every page of what is here
@@ -101,6 +109,10 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
                 process.start()
         finally:
             gc.unfreeze()
+        # Not before all are forked: it has a thread, and a lock that a thread holds during a fork is never let go of in the fork.
+        store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+        (place / "port.part").write_text(str(store.port))
+        (place / "port.part").replace(place / "port")
         deadline = time.monotonic() + seconds
         for process in processes:
             process.join(max(deadline - time.monotonic(), 0.01))

@@ -126,5 +126,5 @@ def wait_for(path: Path, seconds: float) -> str:
         if text:
             return text
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for {path.name}, which rank 0 writes when it has started")
+            raise TimeoutError(f"waited {seconds:.0f} s for the file {path.name} of the process that has the store")
         time.sleep(0.01)

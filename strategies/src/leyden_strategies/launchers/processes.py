@@ -20,7 +20,7 @@ from leyden.messages import add_note
 from leyden.outcome import dump_outcome, take_outcome
 from torch import nn
 
-from leyden_strategies.group import TCPStore
+from leyden_strategies.group import open_store
 from leyden_strategies.launchers.board import file_of, remove
 from leyden_strategies.launchers.rank import Rank
 from leyden_strategies.launchers.watch import (
@@ -65,11 +65,9 @@ class ProcessesLauncher:
         trainer = args[0]
         self._check(strategy, args)
         trainer.log_dir  # noqa: B018  # loggers settle on their directory here, so that it is known here too
-        # The store lives here, so that it outlives every rank; the system chooses the port.
-        store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
         context: Any = multiprocessing.get_context(self.method)
         with listening() as received:
-            code, result = self._run(context, strategy, function, args, store.port, received)
+            code, result = self._run(context, strategy, function, args, received)
         if code or isinstance(result, _Left):
             return _leave(code)
         for number in received:
@@ -83,12 +81,11 @@ class ProcessesLauncher:
         strategy: ProcessesStrategy,
         function: Callable[..., Any],
         args: tuple[Any, ...],
-        port: int,
         received: list[int],
     ) -> tuple[int, Any]:
         """Starts the ranks and waits for them; returns their exit code and what rank 0's function returned."""
         directory = Path(tempfile.mkdtemp(prefix="leyden-"))
-        job = (strategy, function, args, str(directory), port, os.getpid())
+        job = (strategy, function, args, str(directory), os.getpid())
         ranks: dict[int, BaseProcess] = {}
         try:
             with forking() if self.method == "fork" else nullcontext(), _kept_for_the_ranks():
@@ -96,6 +93,9 @@ class ProcessesLauncher:
                     process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
                     process.start()
                     ranks[rank] = process
+            # The store lives here, so that it outlives every rank. It is opened when all are started: it has a thread, and a lock
+            # of the C library that a thread holds during a fork is never let go of in the fork.
+            _store = open_store(directory / "port")
             pids = {rank: process.pid or 0 for rank, process in ranks.items()}
             watch = Watch(directory, pids, lambda rank: ranks[rank].exitcode, strategy.stall_seconds, received)
             failure = watch.run()
@@ -207,7 +207,6 @@ def _run_rank(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     directory: str,
-    port: int,
     parent: int,
 ) -> None:
     """What a rank does, from its start to its end."""
@@ -216,7 +215,7 @@ def _run_rank(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(directory)
     rank = Rank(place, local_rank, parent)
-    strategy.become(local_rank, port)
+    strategy.become(local_rank, place / "port")
     code: int = 0
     result: Any = _Left()
     try:

@@ -1,0 +1,37 @@
+"""While processes are forked nothing else runs here, whose locks they would have without anybody to let go of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import leyden as ly
+import pytest
+from leyden.testing import TinyModule, run_ranks
+
+from tests.distributed.conftest import QUIET
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+_at_forks: list[int] = []
+os.register_at_fork(before=lambda: _at_forks.append(threads()))
+
+
+def by_the_launcher() -> None:
+    ly.Trainer(**QUIET, strategy="ddp_fork", devices=3, max_steps=1).fit(TinyModule())
+
+
+def by_the_tests_helper() -> None:
+    run_ranks(lambda environment: environment.main_port, world_size=3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+@pytest.mark.parametrize("start", [by_the_launcher, by_the_tests_helper])
+def test_no_thread_of_a_store_runs_while_ranks_are_forked(start):
+    before = threads()
+    _at_forks.clear()
+    start()
+    assert _at_forks == [before] * 3
