@@ -279,7 +279,7 @@ class ProcessesStrategy(Strategy):
         self._agree_on_should_stop(trainer)
 
     @hookimpl(specname="on_train_batch_end", trylast=True)
-    def _batch_ended(self, trainer: Trainer) -> None:
+    def _batch_ended(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         # At log points, where ranks meet anyway: a flag that one of them set, or its clock, is everybody's from here on.
         step, every = trainer.progress.global_step, trainer.log_every_n_steps
         if every and step != self._agreed_at and step % every == 0:
@@ -296,7 +296,7 @@ class ProcessesStrategy(Strategy):
             rank.board.write(phase, step, epoch, batch)
 
     @hookimpl
-    def on_train_batch_start(self, trainer: Trainer, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, module: Module, batch: Any, batch_idx: int) -> None:
         """Says where this rank is."""
         if self._rank is not None:
             self._rank.board.write(_TRAINING, trainer.progress.global_step, trainer.progress.epoch, batch_idx)
@@ -305,15 +305,15 @@ class ProcessesStrategy(Strategy):
                 self._look_for_checkpoint()
 
     @hookimpl
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Says where this rank is, after the sanity check."""
-        self.on_train_batch_start(trainer, trainer.progress.batch)
+        self.on_train_batch_start(trainer, module, None, trainer.progress.batch)
 
     @hookimpl
-    def on_validation_end(self, trainer: Trainer) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Module) -> None:
         """Says where this rank is, back from a validation."""
         if trainer.stage == "fit":
-            self.on_train_batch_start(trainer, trainer.progress.batch)
+            self.on_train_batch_start(trainer, module, None, trainer.progress.batch)
 
     @hookimpl
     def on_validation_batch_start(self, module: Module, batch_idx: int) -> None:
