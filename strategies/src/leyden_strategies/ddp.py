@@ -371,17 +371,22 @@ class DDPStrategy(ProcessesStrategy):
             if not self._ddp.find_unused_parameters and self._automatic:
                 self._refuse_unused(self._ddp.module.module, "in the first batch")
         elif reduced and not self._settled:
-            self._settled = True
-            if self._shortens and can_shorten(self._ddp):
-                is_written = self._votes is not None and self._votes.is_plain and self.steps_each_batch
-                ready = self._votes.write(self._ddp.reducer) if self._votes is not None and is_written else None
-                self._forward = short_forward(self._ddp, ready)
+            self._settle(self._ddp)
         votes = self._votes
         if not reduced and self._averaged is not optimizer:
             self._average(optimizer, None if votes is None else votes.ballot)
         self._averaged = None
         if votes is not None:
             self._count(votes, optimizer)
+
+    def _settle(self, ddp: DistributedDataParallel) -> None:
+        """From here on leaves out what neither DDP nor the ballot need in each step."""
+        self._settled = True
+        if self._shortens and can_shorten(ddp):
+            votes, ready = self._votes, None
+            if votes is not None and votes.is_plain and self.steps_each_batch:
+                ready = votes.write(ddp.reducer)
+            self._forward = short_forward(ddp, ready)
 
     def align(self, batches: Batches, reopen: Callable[[], Batches], count: int | None) -> Batches:
         """By the option ``uneven``; see :meth:`leyden.Strategy.align`. Where all counts are equal, nothing is asked in a step."""
