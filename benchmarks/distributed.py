@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--steps", type=int, default=12, help="measured steps of a turn")
     parser.add_argument("--widths", type=int, nargs="*", default=[128, 1024], help="of the network's hidden layers")
-    parser.add_argument("--starts", type=int, default=3, help="processes for each launcher")
+    parser.add_argument("--starts", type=int, default=3, help="processes for each launcher; 0 leaves them out")
     arguments = parser.parse_args()
     for width in arguments.widths:
         measured = run_ranks(lambda e, w=width: measure(e, arguments.turns, arguments.steps, w), seconds=600)[0]
@@ -181,7 +181,7 @@ def main() -> None:
             more = statistics.median(own - other for own, other in zip(own_thread, of_thread, strict=True))
             low, middle, high = statistics.quantiles(ratios, n=4)
             print(f"| {name} | {middle:.3f} | {low:.3f}-{high:.3f} | {statistics.median(times):.0f} | {more:+.0f} |")
-    for strategy in ("ddp_fork", "ddp_spawn", "ddp"):
+    for strategy in ("ddp_fork", "ddp_spawn", "ddp") if arguments.starts else ():
         seconds = [start_up(strategy) for _ in range(arguments.starts)]
         print(f"| {strategy} | {statistics.median(seconds):.2f} s | {min(seconds):.2f} s |")
 
