@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import leyden as ly
 import pytest
+import torch
 from leyden.testing import TinyModule, run_ranks
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.distributed.conftest import QUIET
 
@@ -35,3 +38,11 @@ def test_no_thread_of_a_store_runs_while_ranks_are_forked(start):
     _at_forks.clear()
     start()
     assert _at_forks == [before] * 3
+
+
+def test_what_the_workers_of_forked_ranks_write_to_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = TensorDataset(torch.randn(8, 8), torch.zeros(8, dtype=torch.long))
+    loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
+    ly.Trainer(**QUIET, strategy="ddp_fork", devices=2, max_epochs=1, limit_val_batches=0).fit(TinyModule(), loader)
+    assert [path.name for path in tmp_path.iterdir()] == []

@@ -43,6 +43,9 @@ class _Init:
 _directories: weakref.WeakKeyDictionary[DataLoader[Any], str] = weakref.WeakKeyDictionary()
 """Where the workers of each loader write; gone with the loader."""
 
+_made: dict[str, int] = {}
+"""The process that made each of these directories; a fork has its parent's too."""
+
 
 @contextmanager
 def traced_workers(loader: Any) -> Iterator[None]:
@@ -51,14 +54,27 @@ def traced_workers(loader: Any) -> Iterator[None]:
         yield
         return
     if loader not in _directories:
-        _directories[loader] = tempfile.mkdtemp(prefix="leyden-workers-")
-        weakref.finalize(loader, shutil.rmtree, _directories[loader], ignore_errors=True)
+        _directories[loader] = directory = tempfile.mkdtemp(prefix="leyden-workers-")
+        _made[directory] = os.getpid()
+        weakref.finalize(loader, _remove, directory)
     user = loader.worker_init_fn
     loader.worker_init_fn = _Init(_directories[loader], user)
     try:
         yield
     finally:
         loader.worker_init_fn = user
+
+
+def remove_places() -> None:
+    """Removes what the workers of this process wrote to, for a process that ends without what Python does at exit."""
+    for directory, process in list(_made.items()):
+        if process == os.getpid():
+            _remove(directory)
+
+
+def _remove(directory: str) -> None:
+    if _made.pop(directory, None) == os.getpid():
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def describe_workers(loader: Any, iterator: Any, number: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from leyden.data.worker_places import remove_places
 from leyden.environment import ClusterEnvironment
 
 
@@ -144,6 +145,7 @@ def _run(function: Callable[[RanksEnvironment], Any], environment: RanksEnvironm
         value = function(environment)
     except BaseException:
         error = traceback.format_exc()
+    remove_places()
     part = place / f"{environment.rank}.part"
     part.write_bytes(pickle.dumps((time.time(), error, value)))
     part.replace(place / str(environment.rank))

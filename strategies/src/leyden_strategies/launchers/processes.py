@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from leyden.data.worker_places import remove_places
 from leyden.messages import add_note
 from leyden.outcome import dump_outcome, take_outcome
 from torch import nn
@@ -243,6 +244,7 @@ def _run_rank(
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
+    remove_places()
     # Not the interpreter's way out: a fork would do again what its parent registered to be done at exit.
     os._exit(code)
 
