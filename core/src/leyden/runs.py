@@ -105,8 +105,8 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     loop = trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
     if checkpoint is not None:
         restore_loop(trainer, loop, checkpoint)
-        epochs = trainer.progress.epoch + (0 < loop.loader.reads <= trainer.progress.batch)
-        if loop.loader.length and (is_done(loop) or epochs == trainer.max_epochs):
+        epochs = trainer.progress.epoch + (0 < loop.reads <= trainer.progress.batch)
+        if trainer.num_training_batches and (is_done(loop) or epochs == trainer.max_epochs):
             notify(
                 "LY035",
                 f"the checkpoint is of a run that is at its limit already, after {epochs} epochs and "

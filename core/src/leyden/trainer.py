@@ -820,7 +820,9 @@ class Trainer(Settings, RunState):
                 "trainer.estimated_stepping_batches is known from trainer.fit(module) on; read it in configure_optimizers or in "
                 "a hook, or ask trainer.plan(module, loader)"
             )
-        length = (self.train_loader or load_train(self)).length
+        if self.train_loader is None:
+            load_train(self)
+        length = self.num_training_batches
         epochs = INFINITE if self.max_epochs == -1 else self.max_epochs
         total = self.steps_of(length, epochs)
         return min(total, self.max_steps) if self.max_steps != -1 else total

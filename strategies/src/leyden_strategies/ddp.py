@@ -404,7 +404,7 @@ class DDPStrategy(ProcessesStrategy):
             self.idle = is_idle
 
         if self.uneven == "wrap":
-            return wrap_around(batches, reopen, any_has)
+            return wrap_around(batches, reopen, any_has, wrapped=count is not None and count <= 0)
         return join_others(batches, any_has, idle) if self.uneven == "join" else stop_together(batches, all_have)
 
     # ---- state ----

@@ -398,12 +398,14 @@ class ProcessesStrategy(Strategy):
 
     def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         """What each process has for itself, by rank; see :meth:`leyden.Strategy.gather_state`."""
-        return self.all_gather_object({**state, "skipped_batches": self.skipped_batches} if self.skipped_batches else state)
+        own = {"skipped_batches": self.skipped_batches, "idle": self.idle}
+        return self.all_gather_object({**state, **{name: value for name, value in own.items() if value}})
 
     def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Takes back what this process has for itself; see :meth:`leyden.Strategy.own_state`."""
         own = super().own_state(states)
         self.skipped_batches = 0 if own is None else own.get("skipped_batches", 0)
+        self.idle = own is not None and own.get("idle", False)
         return own
 
     def broadcast(self, obj: T, source: int = 0) -> T:

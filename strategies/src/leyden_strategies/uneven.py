@@ -7,14 +7,14 @@ from typing import Any
 
 Batches = Generator[tuple[Any, bool], None, None]
 
-_END = object()
+_END: Any = object()
 
 
 def stop_together(batches: Batches, all_have: Callable[[bool], bool]) -> Batches:
     """The batches until the first rank has no more.
 
     Args:
-        batches: this rank's.
+        batches: this rank's, each with whether it is the last.
         all_have: of whether this rank has another batch: whether every rank has one; all ranks call it.
     """
     try:
@@ -22,38 +22,43 @@ def stop_together(batches: Batches, all_have: Callable[[bool], bool]) -> Batches
         if not all_have(current is not _END):
             return
         while True:
-            following = next(batches, _END)
-            more = all_have(following is not _END)
-            yield current[0], not more  # type: ignore[index]  # a pair, where every rank has one
+            batch, is_last = current
+            more = all_have(not is_last)
+            yield batch, not more
             if not more:
                 return
-            current = following
+            current = next(batches)
     finally:
         batches.close()
 
 
-def wrap_around(batches: Batches, reopen: Callable[[], Batches], any_has: Callable[[bool], bool]) -> Batches:
+def wrap_around(batches: Batches, reopen: Callable[[], Batches], any_has: Callable[[bool], bool], wrapped: bool) -> Batches:
     """The batches until the last rank has no more; whoever has no more begins again.
+
+    Args:
+        batches: this rank's, each with whether it is the last.
+        reopen: gives them from the beginning once more.
+        any_has: of whether this rank has another batch that it has not had: whether any rank has one; all ranks call it.
+        wrapped: whether this rank has begun again already, as where a run goes on from a checkpoint.
 
     Raises:
         ValueError: a rank has none at all.
     """
     try:
-        current, whole = next(batches, _END), True
+        current, whole = next(batches, _END), not wrapped
         if any_has(current is _END):
             raise ValueError("a rank has no training batch at all, so that it cannot begin again; use uneven='join'")
         while True:
-            following = next(batches, _END)
-            whole = whole and following is not _END
+            batch, is_last = current
+            whole = whole and not is_last
             more = any_has(whole)
-            if more and following is _END:
-                batches.close()
-                batches = reopen()
-                following = next(batches)
-            yield current[0], not more  # type: ignore[index]  # a pair
+            yield batch, not more
             if not more:
                 return
-            current = following
+            if is_last:
+                batches.close()
+                batches = reopen()
+            current = next(batches)
     finally:
         batches.close()
 
@@ -65,12 +70,12 @@ def join_others(batches: Batches, any_has: Callable[[bool], bool], idle: Callabl
         if not any_has(current is not _END):
             return
         while True:
-            following = _END if current is _END else next(batches, _END)
-            more = any_has(following is not _END)
+            batch, is_last = (None, True) if current is _END else current
+            more = any_has(not is_last)
             idle(current is _END)
-            yield None if current is _END else current[0], not more  # type: ignore[index]  # a pair
+            yield batch, not more
             if not more:
                 return
-            current = following
+            current = _END if is_last else next(batches)
     finally:
         batches.close()

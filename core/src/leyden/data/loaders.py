@@ -42,6 +42,9 @@ class Loader:
     samples: int | None = None
     """How many samples this process reads in an epoch, where it reads but a part of them and that is known."""
 
+    even: bool = False
+    """Whether all processes, each of which reads batches of its own, are known to have as many."""
+
     @property
     def reads(self) -> int | float:
         """Batches an epoch reads at most. What a stream says of its length is no limit: all that it gives is read."""

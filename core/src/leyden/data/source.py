@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -65,14 +66,16 @@ def batches(
     dataloader_idx: int = 0,
     epoch: object = 0,
     done: int = 0,
+    sure: bool = True,
 ) -> Generator[tuple[Any, bool], None, None]:
     """Pairs of a batch on the device and whether it is the last, for one epoch of one loader, after ``done`` batches of it.
 
     Close it where reading ends early: a traceback that somebody keeps would keep the loader's workers too. One batch is read
-    ahead where the length is not certain, and where a copy to the device can overlap the step before.
+    ahead where the length is not certain, where a copy to the device can overlap the step before, and where a length that
+    turned out to be wrong would not do (``sure`` is False).
     """
     assert loader.stream is not None
-    ahead = not loader.reliable or device.type != "cpu"
+    ahead = not loader.reliable or device.type != "cpu" or not sure
     loader.stream.read_ahead(ahead)
     reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
     return read_ahead(reader, loader.reads - done) if ahead else counted(reader, loader.reads - done)
@@ -86,17 +89,34 @@ def training_batches(
     done: int,
     kept: tuple[Any] | None = None,
 ) -> Generator[tuple[Any, bool], None, None]:
-    """As :func:`batches`; so many on every process, where the strategy has several and did not deal them out.
+    """As :func:`batches`; so many on every process, where the strategy has several that may have different numbers.
 
     ``kept`` has the first of them, if a checkpoint was taken between its reading and its step.
     """
-    if kept is not None:
-        return _after(kept[0], done + 1 == loader.length, training_batches(strategy, loader, transfer, epoch, done + 1))
-    fetched = batches(loader, transfer, strategy.device, epoch=epoch, done=done)
-    if strategy.world_size == 1 or (loader.stream is not None and loader.stream.deal is not None):
-        return fetched
-    count = int(loader.length) - done if loader.reliable else None
-    return strategy.align(fetched, lambda: batches(loader, transfer, strategy.device, epoch=epoch), count)
+    even = strategy.world_size == 1 or loader.even or (loader.stream is not None and loader.stream.deal is not None)
+
+    def opened(position: int = 0) -> Generator[tuple[Any, bool], None, None]:
+        return batches(loader, transfer, strategy.device, epoch=epoch, done=position, sure=even)
+
+    begin, count = done, int(loader.length) - done if loader.reliable else None
+    if not even and done and strategy.uneven == "wrap":
+        begin, count = _wrapped(loader, opened, done)
+    fetched = opened(begin) if kept is None else _after(kept[0], begin + 1 == loader.length, opened(begin + 1))
+    return fetched if even else strategy.align(fetched, opened, count)
+
+
+def _wrapped(
+    loader: Loader, opened: Callable[[int], Generator[tuple[Any, bool], None, None]], done: int
+) -> tuple[int, int | None]:
+    """Where a process that begins again at its end is after ``done`` batches, and how many it then has that it has not had."""
+    if loader.reliable:
+        return done % int(loader.length) if loader.length else 0, int(loader.length) - done
+    with closing(opened(done)) as rest:
+        if next(rest, None) is not None:
+            return done, None
+    with closing(opened(0)) as whole:
+        length = sum(1 for _ in whole)
+    return done % length if length else 0, 0
 
 
 def _after(batch: Any, is_last: bool, others: Generator[tuple[Any, bool], None, None]) -> Generator[tuple[Any, bool], None, None]:

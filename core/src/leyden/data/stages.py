@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from leyden.data.combined import CombinedLoader
 from leyden.data.dealing import Deal
-from leyden.data.loaders import Loader, evaluation_loaders, limited, several, source
+from leyden.data.loaders import INFINITE, Loader, evaluation_loaders, limited, several, source
 from leyden.data.overfit import first_batches
 from leyden.data.streams import Seeds, stream_of
 from leyden.messages import notify
@@ -42,10 +43,30 @@ def load_train(trainer: Trainer) -> Loader:
         given = first_batches(given, number, stream_of(given, "overfit", _seeds(trainer)))
     trainer.train_loader = limited(given, trainer.limit_train_batches, "limit_train_batches", where)
     _give_streams(trainer, "train", [trainer.train_loader])
-    if not trainer.train_loader.length and trainer.limit_train_batches and trainer.strategy.uneven != "join":
-        raise ValueError(f"{where} is empty: it has no batch to train on")
-    trainer.num_training_batches = trainer.train_loader.length
+    trainer.num_training_batches = _agreed_length(trainer, trainer.train_loader)
     return trainer.train_loader
+
+
+def _agreed_length(trainer: Trainer, loader: Loader) -> int | float:
+    """The batches that an epoch trains on, which is one number for all processes: they validate by it, and schedulers go by it.
+
+    Raises:
+        ValueError: a process has none, and does not join the others.
+    """
+    strategy, length = trainer.strategy, loader.length
+    lengths: list[float] = [length]
+    if strategy.world_size > 1 and trainer.running and (loader.stream is None or loader.stream.deal is None):
+        told = strategy.all_gather(torch.tensor([length, float(loader.reliable)], dtype=torch.float64)).tolist()
+        lengths = [number for number, _ in told]
+        loader.even = len(set(lengths)) == 1 and all(certain for _, certain in told)
+        longest = strategy.uneven in ("wrap", "join")
+        length = max(lengths) if longest else min(lengths)
+        length = length if length == INFINITE else int(length)
+    if trainer.limit_train_batches and not (length if strategy.uneven == "join" else min(lengths)):
+        empty = [rank for rank, number in enumerate(lengths) if not number]
+        which = "" if len(empty) == len(lengths) else f" on rank {', '.join(map(str, empty))}"
+        raise ValueError(f"{loader.where} is empty{which}: it has no batch to train on")
+    return length
 
 
 def load_validation(trainer: Trainer, module: Module) -> list[Loader]:

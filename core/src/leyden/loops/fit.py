@@ -48,7 +48,7 @@ class FitLoop:
         self.progress = trainer.progress
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
-        self.validate_every = validation_interval(trainer, loader.length)
+        self.validate_every = validation_interval(trainer, trainer.num_training_batches)
         self.validates_inside = (
             self.validate_every != INFINITE
             or trainer.val_check_seconds is not None
@@ -75,6 +75,11 @@ class FitLoop:
         self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
         for part, name, action in ((self, "_validate", "[Loop]validation"), (schedulers, "advance", "[Step]schedulers")):
             trainer.profiler.wrap_method(part, name, action)
+
+    @property
+    def reads(self) -> int | float:
+        """Batches of an epoch at most, the same on all processes, however many each of them has."""
+        return self.loader.reads if self.loader.reads == INFINITE else self.trainer.num_training_batches
 
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
@@ -145,7 +150,7 @@ class FitLoop:
             metrics.enter(TRAIN_EPOCH)
             progress.moment = EPOCH_START
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
-        schedulers, is_last = self.schedulers, batch_idx >= loader.reads
+        schedulers, is_last = self.schedulers, batch_idx >= self.reads
         by_step = schedulers.step
         metrics.enter(TRAIN_BATCH)
         if batch_idx and moment != BATCH_START and self.resumes is not None:
@@ -200,7 +205,7 @@ class FitLoop:
                 break
         metrics.batch = None
         if (is_last and not skipped) or stops_inside_epoch(self):
-            if is_last and batch_idx != self.loader.length:
+            if is_last and batch_idx != trainer.num_training_batches:
                 check_given(self, batch_idx)
             return
         progress.moment = STEP
@@ -255,7 +260,7 @@ class FitLoop:
             return
         self.loaded_in = epoch
         self.loader = load_train(self.trainer)
-        self.validate_every = validation_interval(self.trainer, self.loader.length)
+        self.validate_every = validation_interval(self.trainer, self.trainer.num_training_batches)
         if self.validation is not None:
             loaders = load_validation(self.trainer, self.module)
             self.validation = EvaluateLoop(self.trainer, self.module, loaders, "validation", inference_mode=False)

@@ -17,7 +17,7 @@ def is_done(loop: FitLoop) -> bool:
     trainer, progress = loop.trainer, loop.progress
     if trainer.max_epochs != -1 and progress.epoch >= trainer.max_epochs:
         return True
-    if not loop.loader.length:  # limit_train_batches=0 trains nothing
+    if not trainer.num_training_batches:  # limit_train_batches=0 trains nothing
         return True
     return stops_inside_epoch(loop)
 
@@ -31,7 +31,7 @@ def stops_inside_epoch(loop: FitLoop) -> bool:
         trainer.should_stop = True
     if not trainer.should_stop or not trainer.strategy.agrees_to_stop:
         return False
-    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.loader.reads else 0)
+    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.reads else 0)
     return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
 
 
@@ -46,7 +46,7 @@ def check_given(loop: FitLoop, given: int) -> None:
             f"the training loader gave no batch in epoch {loop.progress.epoch}; pass a DataLoader, a list, or an iterable "
             f"that starts anew each epoch (an iterator can be read once)"
         )
-    if loop.loader.whole != INFINITE and not loop.warned_length:
+    if INFINITE not in (loop.loader.whole, loop.trainer.num_training_batches) and not loop.warned_length:
         loop.warned_length = True
         warn(
             "LY003",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from leyden.data.loaders import INFINITE
 from leyden.loops.stopping import stops_inside_epoch
 
@@ -52,11 +54,25 @@ def validation_due(loop: FitLoop, is_last: bool) -> bool:
     if trainer.should_stop and stops_inside_epoch(loop):
         return True
     if trainer.val_check_seconds is not None:
-        return time.monotonic() - loop.last_validation >= trainer.val_check_seconds
+        return _on_any(trainer, is_last, time.monotonic() - loop.last_validation >= trainer.val_check_seconds)
     if trainer.val_check_steps is not None:
         return progress.global_step % trainer.val_check_steps == 0 and progress.global_step != progress.validated_at
     if trainer.val_check_samples is not None:
-        return progress.samples // trainer.val_check_samples > progress.validated_samples // trainer.val_check_samples
+        due = progress.samples // trainer.val_check_samples > progress.validated_samples // trainer.val_check_samples
+        return due if loop.loader.samples is not None else _on_any(trainer, is_last, due)
     if every == INFINITE:
         return is_last
     return (progress.total_batches if across_epochs else progress.batch) % every == 0
+
+
+def _on_any(trainer: Trainer, is_last: bool, due: bool) -> bool:
+    """Whether it is due on any process: clocks differ between them, and so may the sizes of their batches.
+
+    They ask each other at log points and at the end of an epoch, for asking after each batch would have each wait for the others.
+    """
+    strategy = trainer.strategy
+    if strategy.world_size == 1:
+        return due
+    if not is_last and trainer.progress.global_step % (trainer.log_every_n_steps or 50):
+        return False
+    return bool(strategy.all_reduce(torch.tensor(float(due)), "max") > 0)
