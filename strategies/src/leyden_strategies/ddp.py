@@ -262,6 +262,8 @@ class DDPStrategy(ProcessesStrategy):
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             **options,
         )
+        if self.world_size > 2 and not wrapped.find_unused_parameters and not self.static_graph:
+            _order_buckets(wrapped)
         self._automatic = module.automatic_optimization
         self._shortens = module.trainer.compile_options is None and type(module.trainer.profiler) is Profiler
         self._votes = wrapped.module.votes if ballots else None
@@ -528,6 +530,29 @@ def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
             bucket, size = [], 0
     if bucket:
         yield bucket
+
+
+def _order_buckets(ddp: DistributedDataParallel) -> None:
+    """Has DDP order its buckets in the first step as in all others, by a backward that gives every gradient a 0.
+
+    It orders them by the gradients of its first backward. A sum over three or more ranks depends, in its last bit, on where in
+    a bucket it is, so that a run that goes on from a checkpoint would differ from the one that did not end.
+    """
+    if any(child.sparse for child in ddp.module.modules() if isinstance(child, nn.Embedding | nn.EmbeddingBag)):
+        return  # DDP wants a gradient of another kind for those, and reduces them otherwise
+    parameters = [parameter for parameter in ddp.module.module.parameters() if parameter.requires_grad]
+    parameters += ddp.module.parameters(recurse=False)  # the ballot, whose gradient comes first
+    with torch.enable_grad():
+        real = [torch.view_as_real(parameter) if parameter.is_complex() else parameter for parameter in parameters]
+        zero = sum(parameter.sum() * 0.0 for parameter in real)
+    ddp.reducer.prepare_for_forward()
+    ddp.reducer.prepare_for_backward([])
+    zero.backward()  # type: ignore[union-attr]  # there is a parameter
+    for parameter in parameters:
+        parameter.grad = None
+    # And not in the next forward: gradients of a window that a checkpoint brings would be put into the buckets by it, where
+    # they are divided by the number of ranks instead of multiplied by its inverse.
+    ddp._has_rebuilt_buckets = ddp.reducer._rebuild_buckets()
 
 
 def _buffers_argument(ddp: type) -> str:
