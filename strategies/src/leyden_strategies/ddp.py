@@ -18,6 +18,7 @@ from leyden.module import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from leyden_strategies.bucket_order import BucketOrder
 from leyden_strategies.collectives import broadcast_in_place, reduce_in_place
 from leyden_strategies.processes import ProcessesStrategy
 from leyden_strategies.short_forward import can_shorten, short_forward
@@ -204,6 +205,8 @@ class DDPStrategy(ProcessesStrategy):
         """What may be between 1 and what was counted where nobody skipped anything."""
         self._shortens = True
         """Whether nobody asked to see or to compile what DDP does in its forward."""
+        self._order: BucketOrder | None = None
+        """How DDP orders its buckets, where the bits of a sum depend on it."""
         self._averaged: Optimizer | None = None
         """Whose gradients were averaged ahead of the hook that does it otherwise."""
         self._divided: set[int] = set()
@@ -262,8 +265,8 @@ class DDPStrategy(ProcessesStrategy):
             gradient_as_bucket_view=self.gradient_as_bucket_view,
             **options,
         )
-        if self.world_size > 2 and not wrapped.find_unused_parameters and not self.static_graph:
-            _order_buckets(wrapped)
+        if self.world_size > 2 and ballots and not wrapped.find_unused_parameters and not self.static_graph:
+            self._order = BucketOrder(wrapped)
         self._automatic = module.automatic_optimization
         self._shortens = module.trainer.compile_options is None and type(module.trainer.profiler) is Profiler
         self._votes = wrapped.module.votes if ballots else None
@@ -279,6 +282,8 @@ class DDPStrategy(ProcessesStrategy):
         if self._counted and votes is not None and votes.written is None:
             self._counted = False
             votes.ballot.grad = None  # a window begins
+        if self._reduces and self._order is not None and self._order.is_unknown:
+            self._order.watch()
         try:
             return self._forward(*args, **kwargs)
         except RuntimeError as error:
@@ -370,6 +375,8 @@ class DDPStrategy(ProcessesStrategy):
             return
         if not self._looked and reduced:
             self._looked = True
+            if self._order is not None:
+                self._order.unwatch()
             if not self._ddp.find_unused_parameters and self._automatic:
                 self._refuse_unused(self._ddp.module.module, "in the first batch")
         elif reduced and not self._settled:
@@ -414,16 +421,22 @@ class DDPStrategy(ProcessesStrategy):
     def gather_state(self, state: dict[str, Any]) -> list[dict[str, Any]]:
         """With what was counted so far of an accumulation window that is not complete."""
         votes = None if self._ddp is None else self._ddp.module
+        own: dict[str, Any] = {}
         if isinstance(votes, BallotModule) and votes.ballot.grad is not None and not self._counted:
-            state = {**state, "strategy": {"counted": float(votes.ballot.grad)}}
-        return super().gather_state(state)
+            own["counted"] = float(votes.ballot.grad)
+        if self._order is not None and not self._order.is_unknown:
+            own["order"] = self._order.indices
+        return super().gather_state({**state, "strategy": own} if own else state)
 
     def own_state(self, states: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Takes that back."""
         own = super().own_state(states)
         votes = None if self._ddp is None else self._ddp.module
-        if own is not None and "strategy" in own and isinstance(votes, BallotModule):
-            votes.ballot.grad = torch.full_like(votes.ballot, own["strategy"]["counted"])
+        mine = {} if own is None else own.get("strategy", {})
+        if "order" in mine and self._order is not None:
+            self._order.take(mine["order"])
+        if "counted" in mine and isinstance(votes, BallotModule):
+            votes.ballot.grad = torch.full_like(votes.ballot, mine["counted"])
             self._counted = False
         return own
 
@@ -504,8 +517,10 @@ class DDPStrategy(ProcessesStrategy):
 
     def teardown(self, module: Module) -> None:
         """Lets go of DDP before the process group is closed: torch deadlocks where it is freed after."""
+        if self._order is not None:
+            self._order.unwatch()
         alive = None if self._ddp is None else weakref.ref(self._ddp)
-        self._ddp = self._votes = None
+        self._ddp = self._votes = self._order = None
         self._forward = _let_go
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
@@ -530,29 +545,6 @@ def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
             bucket, size = [], 0
     if bucket:
         yield bucket
-
-
-def _order_buckets(ddp: DistributedDataParallel) -> None:
-    """Has DDP order its buckets in the first step as in all others, by a backward that gives every gradient a 0.
-
-    It orders them by the gradients of its first backward. A sum over three or more ranks depends, in its last bit, on where in
-    a bucket it is, so that a run that goes on from a checkpoint would differ from the one that did not end.
-    """
-    if any(child.sparse for child in ddp.module.modules() if isinstance(child, nn.Embedding | nn.EmbeddingBag)):
-        return  # DDP wants a gradient of another kind for those, and reduces them otherwise
-    parameters = [parameter for parameter in ddp.module.module.parameters() if parameter.requires_grad]
-    parameters += ddp.module.parameters(recurse=False)  # the ballot, whose gradient comes first
-    with torch.enable_grad():
-        real = [torch.view_as_real(parameter) if parameter.is_complex() else parameter for parameter in parameters]
-        zero = sum(parameter.sum() * 0.0 for parameter in real)
-    ddp.reducer.prepare_for_forward()
-    ddp.reducer.prepare_for_backward([])
-    zero.backward()  # type: ignore[union-attr]  # there is a parameter
-    for parameter in parameters:
-        parameter.grad = None
-    # And not in the next forward: gradients of a window that a checkpoint brings would be put into the buckets by it, where
-    # they are divided by the number of ranks instead of multiplied by its inverse.
-    ddp._has_rebuilt_buckets = ddp.reducer._rebuild_buckets()
 
 
 def _buffers_argument(ddp: type) -> str:
