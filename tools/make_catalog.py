@@ -16,7 +16,17 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOG = ROOT / "core/src/leyden/catalog.json"
-TO_COME = {"leyden.accelerators": {"tpu": "leyden-xla", "xla": "leyden-xla"}}
+_SHARDED = (
+    "fsdp fsdp2 fsdp_cpu_offload fully_sharded_data_parallel model_parallel deepspeed deepspeed_stage_1 deepspeed_stage_2 "
+    "deepspeed_stage_2_offload deepspeed_stage_3 deepspeed_stage_3_offload deepspeed_stage_3_offload_nvme ddp_sharded"
+)
+TO_COME = {
+    "leyden.accelerators": {"tpu": "leyden-xla", "xla": "leyden-xla"},
+    "leyden.strategies": {
+        **dict.fromkeys(_SHARDED.split(), "a later leyden-strategies"),
+        **dict.fromkeys(("xla", "xla_debug", "single_xla", "single_tpu"), "leyden-xla"),
+    },
+}
 """Names that people ask for, by group, and the distribution that will bring them."""
 
 

@@ -176,6 +176,18 @@ FORMS = "expected a name, {name: options} or"
         ),
         ({"precision": 17}, LookupError, "unknown precision '17'; installed: '32-true'"),
         (
+            {"precision": "FP16"},
+            LookupError,
+            "unknown precision 'FP16'; here that is '16-mixed', or '16-true' for weights of 16 bits too. Installed: '32-true'",
+        ),
+        ({"strategy": "horovod"}, LookupError, "unknown strategy 'horovod'; here that is 'ddp'. Installed: 'single_device'"),
+        (
+            {"strategy": "fsdp"},
+            LookupError,
+            "strategy='fsdp' will come with a later leyden-strategies, which does not exist yet; installed: 'single_device'. A "
+            "package of your own can bring it too: register a class under 'fsdp' in the entry-point group 'leyden.strategies'",
+        ),
+        (
             {"precision": "bf16-mixd"},
             LookupError,
             "unknown precision 'bf16-mixd'; did you mean 'bf16-mixed'? (pip install leyden-precision) Installed: '32-true'",

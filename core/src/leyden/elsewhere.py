@@ -1,4 +1,4 @@
-"""What arguments of other libraries' trainers are called here."""
+"""What arguments of other libraries' trainers, and their values, are called here."""
 
 from __future__ import annotations
 
@@ -49,3 +49,17 @@ _NAMES: dict[str, str] = {
 
 ELSEWHERE: dict[str, str] = {word: here for here, words in _NAMES.items() for word in words.split()}
 """Where to say here, by the argument that is not ours."""
+
+_CHOICES: dict[str, dict[str, str]] = {
+    "precision": {
+        "'16-mixed', or '16-true' for weights of 16 bits too": "fp16 float16 half amp apex mixed mixed_fp16 amp_fp16 fp16-mixed mixed-16",
+        "'bf16-mixed', or 'bf16-true' for weights of 16 bits too": "bfloat16 bf16_mixed amp_bf16 mixed_bf16 mixed-bf16",
+        "'32-true'": "fp32 float32 float single full no",
+        "'64-true'": "fp64 float64 double",
+    },
+    "accelerator": {"'cuda'": "nvidia rocm hip amd", "'mps'": "metal apple"},
+    "strategy": {"'ddp'": "horovod bagua distributed multi_gpu multi-gpu data_parallel nccl gloo torchrun"},
+}
+
+CHOICES = {kind: {word: here for here, words in names.items() for word in words.split()} for kind, names in _CHOICES.items()}
+"""What to write here, by the kind of component and the name that is not ours."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from leyden.binding import HookError, check_implementations
 from leyden.component import Component
+from leyden.elsewhere import CHOICES
 from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown, warn
 
 C = TypeVar("C", bound=Component)
@@ -178,6 +179,8 @@ def _unknown(base: type[Component], name: str) -> str:
             f"package of your own can bring it too: register a class under {name!r} in the entry-point group {base.group!r}"
         )
     message = f"unknown {base.kind} {name!r}"
+    if name.lower() in CHOICES.get(base.kind, {}):
+        return f"{message}; here that is {CHOICES[base.kind][name.lower()]}. Installed: {listed(known)}"
     match = nearest(name, [*known, *elsewhere])
     if match is None:
         return f"{message}; installed: {listed(known)}"
