@@ -52,7 +52,9 @@ ELSEWHERE: dict[str, str] = {word: here for here, words in _NAMES.items() for wo
 
 _CHOICES: dict[str, dict[str, str]] = {
     "precision": {
-        "'16-mixed', or '16-true' for weights of 16 bits too": "fp16 float16 half amp apex mixed mixed_fp16 amp_fp16 fp16-mixed mixed-16",
+        "'16-mixed', or '16-true' for weights of 16 bits too": (
+            "fp16 float16 half amp apex mixed mixed_fp16 amp_fp16 fp16-mixed mixed-16"
+        ),
         "'bf16-mixed', or 'bf16-true' for weights of 16 bits too": "bfloat16 bf16_mixed amp_bf16 mixed_bf16 mixed-bf16",
         "'32-true'": "fp32 float32 float single full no",
         "'64-true'": "fp64 float64 double",
