@@ -246,3 +246,22 @@ def test_a_list_of_which_each_rank_reads_everything_is_said_once(ranked, capfd, 
         f"[LY036]"
         for where in ("val_dataloaders", "train_dataloaders")
     ]
+
+
+@pytest.mark.parametrize(("count", "limit"), [(9, 0.34), (9, 0.5), (10, 0.9)])
+def test_a_fraction_of_an_evaluation_is_one_of_all_batches(ranked, count, limit):
+    def predict(environment):
+        trainer = ranked(environment, limit_predict_batches=limit)
+        return [batch.tolist() for batch in trainer.predict(Sees(), DataLoader(Numbers(count), batch_size=1))]
+
+    assert run_ranks(predict, 5) == [[[2.0 * sample] for sample in range(int(count * limit))]] * 5
+
+
+def test_an_evaluation_of_nothing_is_an_error_on_all_ranks(ranked):
+    def validate(environment):
+        trainer = ranked(environment)
+        with pytest.raises(ValueError) as raised:
+            trainer.validate(Sees(), DataLoader(Numbers(0), batch_size=1), verbose=False)
+        return str(raised.value)
+
+    assert run_ranks(validate, 3) == ["dataloaders is empty: it has no batch to validate"] * 3

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from leyden.testing import run_ranks
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook, fp16_compress_hook
+from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 
 ROUNDING = 1e-6
 
@@ -348,6 +349,52 @@ def test_ten_ranks_of_which_none_skips_all_step_though_ten_tenths_are_not_one(ra
         return trainer.global_step
 
     assert run_ranks(train, world_size=10, seconds=180) == [4] * 10
+
+
+def test_a_hook_that_halves_the_digits_leaves_it_known_which_ranks_skip(ranked):
+    def train(environment):
+        trainer = ranked(environment, strategy={"ddp": {"skipped": "skip_all", "comm_hook": fp16_compress_hook}})
+        trainer.fit(Skipping(), with_gaps((1, 2))[environment.rank % 2])
+        return trainer.global_step, trainer.progress.skipped_steps
+
+    assert run_ranks(train, 6) == [(3, 1)] * 6  # six sixths are not 1 in float16, while three thirds are
+
+
+def test_a_hook_that_compresses_matrices_trains(ranked):
+    state = PowerSGDState(None, matrix_approximation_rank=1, start_powerSGD_iter=2, min_compression_rate=0.1)
+    data = with_gaps((1, 2), count=6)
+    ddp = {"comm_hook": powerSGD_hook, "comm_state": state}
+    found, steps, _ = train_with(ranked, data, "skip_rank", ddp=ddp)
+    assert steps == 6
+    # A row is of rank 1, so that nothing is lost.
+    assert found == pytest.approx(by_hand(data, lambda rank, index: data[rank][index][0, 0] != 99), abs=0.01)
+
+
+class Embeds(Skipping):
+    """Has gradients of an embedding that are sparse."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(3, 2, sparse=True)
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return None if loss is None else loss + self.embedding(torch.tensor([batch_idx % 3])).square().sum()
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_a_rank_skips_a_batch_of_a_module_with_sparse_gradients(ranked, world_size):
+    def train(environment):
+        module = Embeds()
+        before = module.embedding.weight.detach()[1].clone()
+        trainer = ranked(environment)
+        trainer.fit(module, with_gaps((1, 1), count=3)[environment.rank % 2])
+        return trainer.global_step, weights(module), (module.embedding.weight.detach()[1] / before).tolist()
+
+    ranks = run_ranks(train, world_size)
+    assert ranks == [ranks[0]] * world_size
+    assert ranks[0][0] == 3
+    assert ranks[0][2] == pytest.approx([0.8, 0.8], abs=ROUNDING)  # a step of 0.1 by the gradient of the squares
 
 
 @pytest.mark.parametrize("policy", ["skip_rank", "skip_all", "raise"])

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from leyden.testing import TinyModule, run_ranks
 from torch import nn
+from torch.utils.data import DataLoader
 
 SIZES = [[4, 4, 1], [2]]
 
@@ -257,3 +258,21 @@ def test_there_is_one_collective_for_each_point_of_reduction(ranked, keys):
 
     # What does not fit into the first, of a fixed size, is in a second; that there was nothing for the epoch costs one more.
     assert run_ranks(validate) == [(2 if keys == 5 else 3, keys, 2.0 * 3)] * 2
+
+
+@pytest.mark.parametrize("policy", ["skip_rank", "skip_all"])
+def test_a_rank_that_skips_a_batch_lacks_by_right_what_the_others_log_in_it(ranked, policy):
+    class Skips(TinyModule):
+        def training_step(self, batch, batch_idx):
+            if batch_idx == 1 and self.global_rank != 1:
+                return None
+            self.log("rank", float(self.global_rank), on_step=True, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    def fit(environment):
+        trainer = ranked(environment, strategy={"ddp": {"skipped": policy}}, log_every_n_steps=1, limit_train_batches=2)
+        trainer.fit(Skips(), DataLoader(TinyModule().train_dataloader().dataset, batch_size=2))
+        return list(trainer.history["rank_step"]), float(trainer.callback_metrics["rank_epoch"])
+
+    steps = [1.0, 1.0]  # of 0, 1 and 2 the mean, and then that of the one rank
+    assert run_ranks(fit, 3) == [(steps, 1.0)] * 3

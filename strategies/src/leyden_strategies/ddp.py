@@ -16,6 +16,7 @@ from leyden.interrupts import in_notebook
 from leyden.messages import listed
 from leyden.module import is_overridden
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from leyden_strategies.bucket_order import BucketOrder
@@ -47,6 +48,19 @@ class StepModule(nn.Module):
 
     # Nobody sees this module, so that nobody has hooks on it, and those of torch's call cost two frames in each step.
     __call__ = forward
+
+
+def _nothing_of(module: nn.Module) -> Any:
+    """A 0 that depends on every parameter of the module that is trained, with gradients of the kind that DDP expects of each."""
+    embeddings = (child for child in module.modules() if isinstance(child, nn.Embedding | nn.EmbeddingBag))
+    sparse = {id(child.weight) for child in embeddings if child.sparse}
+
+    def some(parameter: Tensor) -> Tensor:
+        if id(parameter) in sparse:
+            parameter = functional.embedding(torch.zeros(1, dtype=torch.int64, device=parameter.device), parameter, sparse=True)
+        return (torch.view_as_real(parameter) if parameter.is_complex() else parameter).sum() * 0.0
+
+    return sum(some(parameter) for parameter in module.parameters() if parameter.requires_grad)
 
 
 class Votes:
@@ -94,7 +108,9 @@ class BallotModule(StepModule):
     def __init__(self, module: Module, name: str) -> None:
         super().__init__(module, name)
         first = next(parameter for parameter in module.parameters() if parameter.requires_grad)
-        self.ballot = nn.Parameter(torch.zeros((), dtype=torch.float32, device=first.device))
+        # Hooks that compress gradients take none without a dimension.
+        shape = () if getattr(module.trainer.strategy, "comm_hook", None) is None else (1,)
+        self.ballot = nn.Parameter(torch.zeros(shape, dtype=torch.float32, device=first.device))
         self.box = torch.optim.SGD([self.ballot], lr=0.0)
         """Has the precision take the scale out of the ballot as out of the others."""
         self.votes = Votes(module, getattr(module, name), self.ballot)
@@ -115,9 +131,10 @@ class BallotModule(StepModule):
             votes.written.fill_(0.0 if skipped else 1.0)
         if skipped:
             votes.strategy.skipped_batches += not votes.strategy.idle
-            loss = sum(parameter.sum() * 0.0 for parameter in self.module.parameters() if parameter.requires_grad)
+            loss = _nothing_of(self.module)
         if votes.written is None and isinstance(loss, Tensor):
-            loss = loss + (self.ballot * 0.0 if skipped else self.ballot)
+            ballot = self.ballot.sum() if self.ballot.ndim else self.ballot
+            loss = loss + (ballot * 0.0 if skipped else ballot)
         return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
     __call__ = forward
@@ -453,10 +470,12 @@ class DDPStrategy(ProcessesStrategy):
         reads = self.skipped != "skip_rank" or votes.skipped or self.device.type == "cpu"
         if reads:
             number = float(counted)
-            if abs(number - 1.0) <= self._rounding:
-                return
             module: Module = self._ddp.module.module
             whole = module.trainer.accumulate_grad_batches == 1
+            # What a hook compresses is rounded to less than float32; of whole batches one rank's is still seen.
+            rounding = 0.25 / self.world_size if whole and self.comm_hook is not None else self._rounding
+            if abs(number - 1.0) <= rounding:
+                return
             if number == 0.0 or (whole and self.skipped == "skip_all"):
                 self.withholds_step = True
                 return
@@ -472,7 +491,7 @@ class DDPStrategy(ProcessesStrategy):
         ]
         self._divided |= {id(parameter) for parameter in parameters}  # two optimizers may share one
         gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_div_(gradients, counted)  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
+        torch._foreach_div_(gradients, counted.reshape(()))  # pyright: ignore[reportPrivateImportUsage]  # as torch's optimizers do
 
     def _average(self, optimizer: Optimizer, ballot: Tensor | None) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]

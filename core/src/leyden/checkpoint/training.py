@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import Optimizer
 
+from leyden.data.combined import CombinedLoader
 from leyden.data.dealing import can_be_dealt
+from leyden.data.loaders import INFINITE
 from leyden.data.transfer import move_to_device
 from leyden.interrupts import Terminated
 from leyden.messages import notify
-from leyden.metrics.state import load_metrics_state, metrics_state
-from leyden.progress import BATCH_START, EVAL_BATCH_START, STEP, VALIDATION, Progress
+from leyden.metrics.state import load_metrics_state, metrics_state, shared_metrics_state
+from leyden.progress import BATCH_START, END, EVAL_BATCH_START, STEP, VALIDATION, Progress
 from leyden.seeding import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
         return
     mine = trainer.strategy.own_state(own["ranks"])
     if mine is None:
-        _deal_anew(trainer, loop, len(own["ranks"]))
+        _deal_anew(trainer, loop, own)
         return
     for purpose, state in mine["streams"].items():
         if purpose in trainer.streams:
@@ -165,15 +167,40 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
     load_metrics_state(trainer.metrics, loop.module, mine["metrics"], device)
 
 
-def _deal_anew(trainer: Trainer, loop: FitLoop, processes: int) -> None:
+def _deal_anew(trainer: Trainer, loop: FitLoop, own: dict[str, Any]) -> None:
     """Goes on in the middle of an epoch with another number of processes: those samples are left that none of them has had."""
-    said = f"the checkpoint is of {processes} process(es) and this run has {trainer.world_size}"
+    strategy, progress, ranks, where = trainer.strategy, trainer.progress, own["ranks"], own.get("loop")
+    said = f"the checkpoint is of {len(ranks)} process(es) and this run has {trainer.world_size}"
     again = ""
-    if trainer.use_distributed_sampler and can_be_dealt(loop.loader.iterable):
+    has_ended = where is not None and where["is_last"] and progress.batch > 0 and progress.moment != BATCH_START
+    if has_ended:
+        # Shares of an epoch are rounded, so that there may be room for a round that the others did not have.
+        progress.batch = progress.batch if loop.reads == INFINITE else int(loop.reads)
+    elif trainer.use_distributed_sampler and _can_be_dealt(loop.loader.iterable):
         # Each batch was a round of all processes, and the rounds are a beginning of the sequence.
-        trainer.progress.batch, rest = divmod(trainer.progress.batch * processes, trainer.world_size)
+        progress.batch, rest = divmod(progress.batch * len(ranks), trainer.world_size)
         again = f"; {rest} batch(es) of the epoch are trained on again, for they do not fill a round" if rest else ""
     notify("LY033", f"{said}: random numbers and an unfinished accumulation window start anew{again}")
+    if where is None:
+        return
+    mine = ranks[strategy.rank :: strategy.world_size]
+    strategy.skipped_batches = sum(state.get("skipped_batches", 0) for state in mine)
+    metrics = shared_metrics_state([state["metrics"] for state in ranks], strategy.rank, strategy.world_size)
+    load_metrics_state(trainer.metrics, loop.module, metrics, strategy.device)
+    loop.stepped, trainer.is_last_batch, loop.resumes = where["stepped"], has_ended, _nothing
+    loop.last_validation = time.monotonic() - where["since_validation"]
+    if progress.moment == BATCH_START and progress.batch:
+        progress.moment = ""  # it is another batch
+    if progress.moment == VALIDATION and progress.validation.moment != END:
+        progress.validation.clear()
+
+
+def _nothing() -> None:
+    """Stands for random numbers that are put back, where there are none."""
+
+
+def _can_be_dealt(iterable: Any) -> bool:
+    return all(map(can_be_dealt, iterable.flattened if isinstance(iterable, CombinedLoader) else [iterable]))
 
 
 def _in_step(progress: Progress) -> bool:

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from leyden.data.combined import CombinedLoader
-from leyden.data.dealing import Deal
-from leyden.data.loaders import INFINITE, Loader, evaluation_loaders, limited, several, source
+from leyden.data.dealing import Deal, can_be_dealt
+from leyden.data.loaders import INFINITE, Loader, evaluation_loaders, length_of, limited, several, source
 from leyden.data.overfit import first_batches
 from leyden.data.streams import Seeds, stream_of
 from leyden.messages import notify
@@ -119,7 +119,9 @@ def _refuse_nothing(where: str) -> None:
 
 def _refuse_empty(trainer: Trainer, loaders: list[Loader], limit: float, where: str, stage: str) -> None:
     for index, loader in enumerate(loaders):
-        if not loader.length and limit and trainer.strategy.world_size == 1:  # of several processes one may have nothing
+        # Of several processes one may have nothing, but not all of them.
+        dealt = trainer.use_distributed_sampler and can_be_dealt(loader.iterable)
+        if not loader.length and limit and (dealt or trainer.strategy.world_size == 1):
             which = f"{where}[{index if loader.name is None else repr(loader.name)}]" if len(loaders) > 1 else where
             raise ValueError(f"{which} is empty: it has no batch to {stage}")
 
@@ -144,9 +146,19 @@ def _deal_out(trainer: Trainer, short: str, loader: Loader) -> None:
     strategy, argument = trainer.strategy, f"limit_{short}_batches"
     remainder = "stop" if strategy.uneven == "stop" else "wrap"
     assert loader.stream is not None
-    dealt = loader.stream.deal_out(Deal(strategy.rank, strategy.world_size, short == "train", remainder))
+    deal = Deal(strategy.rank, strategy.world_size, short == "train", remainder)
+    dealt = loader.stream.deal_out(deal)
     if dealt is not None:
         limit: float = getattr(trainer, argument)
+        if (
+            short != "train"
+            and isinstance(limit, float)
+            and loader.whole != INFINITE
+            and loader.whole == length_of(loader.iterable)
+        ):
+            # A fraction is one of all batches: the processes have different numbers of them, of which one's may be none.
+            loader.whole, loader.length, loader.samples = dealt[0], deal.share(int(loader.length)), dealt[1]
+            return
         part = limited(loader.iterable, limit, argument, loader.where, loader.name, dealt[0])
         loader.whole, loader.length, loader.samples = part.whole, part.length, dealt[1]
     elif not isinstance(loader.iterable, DataLoader | CombinedLoader):

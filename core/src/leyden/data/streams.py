@@ -456,6 +456,8 @@ class CombinedStream(Stream):
         dealt = [part.deal_out(deal) for part in self.parts]
         if all(lengths is None for lengths in dealt):
             return None
+        if None not in dealt:
+            self.deal = deal
         whole = [length_of(part.iterable) for part in self.parts]
         self.lengths = [own if lengths is None else lengths[0] for own, lengths in zip(whole, dealt, strict=True)]
         return self.iterable.length_of(self.lengths), None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _CONTEXTS = {context.name: context for context in (TRAIN_BATCH, TRAIN_EPOCH, EVAL_BATCH, EVAL_EPOCH)}
 _FUNCTIONS = {"torch.mean": torch.mean, "torch.sum": torch.sum, "torch.min": torch.min, "torch.max": torch.max,
               "builtins.sum": sum, "builtins.min": min, "builtins.max": max}  # fmt: skip
-_REDUCE_FX = 4  # its place among the options of log()
+_REDUCE_FX, _RANK_ZERO_ONLY = 4, 7  # their places among the options of log()
 
 
 def metrics_state(metrics: Metrics, module: Module) -> dict[str, Any]:
@@ -50,6 +51,37 @@ def load_metrics_state(metrics: Metrics, module: Module, state: dict[str, Any], 
     for name, child in _torchmetrics(module):
         if name in state["torchmetrics"]:
             _load_torchmetric(child, state["torchmetrics"][name], device)
+
+
+def shared_metrics_state(states: Sequence[dict[str, Any]], rank: int, world_size: int) -> dict[str, Any]:
+    """Of the states of all processes what one of another number goes on with: its share of the sums of the running epoch.
+
+    Each sum is one process's, and every process has every key. What torchmetrics objects have accumulated is left out, and step
+    values that no record has yet.
+    """
+    tables: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for number, state in enumerate(states):
+        for name, index, entries in state["tables"]:
+            if _CONTEXTS[name] in (EVAL_BATCH, EVAL_EPOCH):
+                continue
+            table = tables.setdefault((name, index), {})
+            for key, entry in entries.items():
+                if entry["metric"] is not None or (entry["options"][_RANK_ZERO_ONLY] and rank):
+                    continue
+                kept = table.setdefault(key, {**entry, **_NOTHING, "total": _NEUTRAL[entry["reduction"]]})
+                kept["count"] = kept["count"] or min(entry["count"], 1)
+                if number % world_size == rank and entry["count"]:
+                    kept["total"] = _COMBINED[entry["reduction"]](kept["total"], entry["total"])
+                    kept["weight"] += entry["weight"]
+                    kept["count"] += entry["count"]
+    known = sorted({key for state in states for key in state["known"]})
+    listed = [[name, index, entries] for (name, index), entries in tables.items()]
+    return {**states[0], "known": known, "tables": listed, "torchmetrics": {}}
+
+
+_NOTHING: dict[str, Any] = {"value": None, "due": False, "weight": 0.0, "count": 0}
+_NEUTRAL = {"mean": 0.0, "sum": 0.0, "min": float("inf"), "max": float("-inf")}
+_COMBINED: dict[str, Callable[[Any, Any], Any]] = {"mean": operator.add, "sum": operator.add, "min": min, "max": max}
 
 
 # ---- what log() keeps for one key ----

@@ -187,6 +187,7 @@ class Metrics:
         self._recorded = 0
         self._latest: dict[str, Tensor] = {}
         self._shown = 0
+        self._has_skipped = False
 
     @property
     def callback_metrics(self) -> dict[str, Tensor]:
@@ -444,7 +445,7 @@ class Metrics:
             recipe = (index, entry.raw_name, entry.name, entry.options, entry.on_step, entry.on_epoch, metric, place)
             parts.append(Part(entry.name, "sum" if metric else entry.reduction, total, entry.weight, recipe))
             indices.append(position)
-        seen = self.seen if context is EVAL_BATCH else set() if self._strategy.idle else None
+        seen = self.seen if context is EVAL_BATCH else self._trained()
         values, missing = combined(self._strategy, parts, context.name, seen)
         found: list[Any] = [None] * len(entries)
         for position, value in zip(indices, values, strict=False):
@@ -468,6 +469,12 @@ class Metrics:
             for position, value in zip(local, self._reduced([entries[position][1] for position in local]), strict=True):
                 found[position] = value
         return found
+
+    def _trained(self) -> set[int] | None:
+        """No loader where this process may lack by right what others log in training: it has skipped a batch, or has no more."""
+        # What was logged in a step that was not taken is in a later record, of another epoch.
+        self._has_skipped |= self._strategy.skipped_batches > 0
+        return set() if self._strategy.idle or self._has_skipped else None
 
     def _place(self, metric: Any) -> str | None:
         """Where in the module a torchmetrics object is; None if nowhere."""
@@ -503,8 +510,7 @@ class Metrics:
             for position, entry in enumerate(fresh)
             if not entry.local
         ]
-        idle = set[int]() if self._strategy.idle else None
-        values, missing = combined(self._strategy, parts, "the steps up to a log point", idle)
+        values, missing = combined(self._strategy, parts, "the steps up to a log point", self._trained())
         found = list(numbers)
         for position, value in zip(shared, values, strict=False):
             found[position] = value
