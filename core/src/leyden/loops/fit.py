@@ -64,9 +64,8 @@ class FitLoop:
         """Puts back, when training begins, what a checkpoint says of its moment."""
         self.kept_batch: tuple[Any] | None = None
         """The batch whose step a checkpoint was taken before, where reading it again would draw other random numbers."""
-        self.warned_length = False
-        self.loaded_in = trainer.progress.epoch
-        """The epoch in which the loaders were asked for."""
+        self.warned_length, self.loaded_in = False, trainer.progress.epoch
+        """Whether a length was said to be wrong, and the epoch in which the loaders were asked for."""
         self.outputs: Any = None
         """What training on the running batch left for ``on_train_batch_end``."""
         self.fetched: Generator[tuple[Any, bool], None, None] | None = None
@@ -85,9 +84,8 @@ class FitLoop:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
         with self._running():
             while self._begins_epoch():
-                train = None
+                train = None  # bound when hooks of the epoch's start have said how many batches make a step
                 for batch, batch_idx, is_last in self._epoch():
-                    # Hooks of an epoch's start may have changed how many batches make a step.
                     train = train or bind_training(self.step)
                     self.outputs, self.stepped = train(batch, batch_idx, is_last)
                     del batch  # freed before the next one is read
