@@ -30,6 +30,8 @@ help:
 	@echo 'make lint    ruff, mypy --strict and pyright over all sources'
 	@echo 'make format  let ruff put the sources into shape'
 	@echo 'make stubs   write what type checkers see of the port'
+	@echo 'make catalog write which distribution brings which name, after an entry point was added'
+	@echo 'make messages  write docs/messages.md, after a message with an id was added'
 	@echo 'make bench   compare the cost of a step with that of other libraries'
 	@echo 'make clean   remove the virtual environments'
 
