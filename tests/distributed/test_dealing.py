@@ -265,3 +265,18 @@ def test_an_evaluation_of_nothing_is_an_error_on_all_ranks(ranked):
         return str(raised.value)
 
     assert run_ranks(validate, 3) == ["dataloaders is empty: it has no batch to validate"] * 3
+
+
+@pytest.mark.parametrize("mode", ["min_size", "max_size"])
+def test_predictions_of_loaders_that_are_read_as_one_are_in_order_too(ranked, mode):
+    class Pairs(Sees):
+        def predict_step(self, batch, batch_idx):
+            return [None if part is None else part.tolist() for part in batch]
+
+    def predict(trainer):
+        loaders = [DataLoader(Numbers(9), batch_size=2), DataLoader(Numbers(4), batch_size=1)]
+        return trainer.predict(Pairs(), ly.CombinedLoader(loaders, mode))
+
+    from tests.distributed.conftest import QUIET
+
+    assert run_ranks(lambda environment: predict(ranked(environment)), 3) == [predict(ly.Trainer(**QUIET))] * 3
