@@ -238,7 +238,7 @@ if __name__ == "__main__":
             enable_progress_bar=False, enable_model_summary=False,
         )
         trainer.fit(Breaks(sys.argv[1], "training"))
-        print("after the fit")
+        print("after the fit\\n", end="")  # in one write, for both ranks print to the same pipe
 """
 ROOT = Path(__file__).parents[2]
 
