@@ -24,7 +24,7 @@ from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
 from leyden.loops.several_step import TurnsStep
-from leyden.loops.stopping import is_done
+from leyden.loops.stopping import is_done, reads_of
 from leyden.messages import notify
 from leyden.metrics.history import History
 from leyden.module import Module
@@ -105,7 +105,7 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
     loop = trainer.fit_loop = FitLoop(trainer, module, loader, validation, trainer.train_step, schedulers)
     if checkpoint is not None:
         restore_loop(trainer, loop, checkpoint)
-        epochs = trainer.progress.epoch + (0 < loop.reads <= trainer.progress.batch)
+        epochs = trainer.progress.epoch + (0 < reads_of(loop) <= trainer.progress.batch)
         if trainer.num_training_batches and (is_done(loop) or epochs == trainer.max_epochs):
             notify(
                 "LY035",
@@ -178,7 +178,7 @@ def _in_order(trainer: Trainer, loaders: list[Loader], results: list[list[Any]])
     """The predictions of all processes, on each of them, in the order of the loaders whose batches were dealt out."""
     found: list[list[Any]] = []
     for loader, own in zip(loaders, results, strict=True):
-        if loader.stream is None or loader.stream.deal is None:
+        if not loader.is_dealt:
             found.append(own)
             continue
         parts = trainer.strategy.all_gather_object(own)

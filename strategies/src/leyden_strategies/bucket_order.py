@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from leyden_strategies.nothing import nothing_of, sparse_weights
+
 if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
 
@@ -53,16 +55,14 @@ class BucketOrder:
         """
         if sorted(indices) != list(range(len(self._parameters))) or any(map(_is_watched, self._parameters)):
             return
-        if any(child.sparse for child in self._ddp.module.modules() if isinstance(child, nn.Embedding | nn.EmbeddingBag)):
+        if sparse_weights(self._ddp.module):
             return
         self.indices = list(indices)
         gradients = [parameter.grad for parameter in self._parameters]
-        nothing: Any = 0.0
+        for parameter in self._parameters:
+            parameter.grad = None
         with torch.enable_grad():
-            for index in reversed(indices):  # backward begins with what was added last
-                parameter = self._parameters[index]
-                parameter.grad = None
-                nothing = nothing + (torch.view_as_real(parameter) if parameter.is_complex() else parameter).sum() * 0.0
+            nothing = nothing_of((self._parameters[index] for index in reversed(indices)), sparse=set())
         reducer = self._ddp.reducer
         reducer.prepare_for_forward()
         reducer.prepare_for_backward([])

@@ -16,11 +16,11 @@ from leyden.interrupts import in_notebook
 from leyden.messages import listed
 from leyden.module import is_overridden
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from leyden_strategies.bucket_order import BucketOrder
 from leyden_strategies.collectives import broadcast_in_place, reduce_in_place
+from leyden_strategies.nothing import nothing_of, sparse_weights
 from leyden_strategies.processes import ProcessesStrategy
 from leyden_strategies.short_forward import can_shorten, short_forward
 from leyden_strategies.uneven import Batches, join_others, stop_together, wrap_around
@@ -48,19 +48,6 @@ class StepModule(nn.Module):
 
     # Nobody sees this module, so that nobody has hooks on it, and those of torch's call cost two frames in each step.
     __call__ = forward
-
-
-def _nothing_of(module: nn.Module) -> Any:
-    """A 0 that depends on every parameter of the module that is trained, with gradients of the kind that DDP expects of each."""
-    embeddings = (child for child in module.modules() if isinstance(child, nn.Embedding | nn.EmbeddingBag))
-    sparse = {id(child.weight) for child in embeddings if child.sparse}
-
-    def some(parameter: Tensor) -> Tensor:
-        if id(parameter) in sparse:
-            parameter = functional.embedding(torch.zeros(1, dtype=torch.int64, device=parameter.device), parameter, sparse=True)
-        return (torch.view_as_real(parameter) if parameter.is_complex() else parameter).sum() * 0.0
-
-    return sum(some(parameter) for parameter in module.parameters() if parameter.requires_grad)
 
 
 class Votes:
@@ -131,7 +118,8 @@ class BallotModule(StepModule):
             votes.written.fill_(0.0 if skipped else 1.0)
         if skipped:
             votes.strategy.skipped_batches += not votes.strategy.idle
-            loss = _nothing_of(self.module)
+            trained = (parameter for parameter in self.module.parameters() if parameter.requires_grad)
+            loss = nothing_of(trained, sparse_weights(self.module))
         if votes.written is None and isinstance(loss, Tensor):
             ballot = self.ballot.sum() if self.ballot.ndim else self.ballot
             loss = loss + (ballot * 0.0 if skipped else ballot)
@@ -544,7 +532,6 @@ class DDPStrategy(ProcessesStrategy):
         if self.failed is None and alive is not None and alive() is not None:
             gc.collect()  # it was in a cycle; looking for those takes a second in a large process
         self._counted, self.withholds_step, self._looked, self._settled, self.idle = True, False, False, False, False
-        self.steps_each_batch = False
         super().teardown(module)
 
 

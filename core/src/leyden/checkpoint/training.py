@@ -14,6 +14,7 @@ from leyden.data.dealing import can_be_dealt
 from leyden.data.loaders import INFINITE
 from leyden.data.transfer import move_to_device
 from leyden.interrupts import Terminated
+from leyden.loops.stopping import reads_of
 from leyden.messages import notify
 from leyden.metrics.state import load_metrics_state, metrics_state, shared_metrics_state
 from leyden.progress import BATCH_START, END, EVAL_BATCH_START, STEP, VALIDATION, Progress
@@ -175,7 +176,7 @@ def _deal_anew(trainer: Trainer, loop: FitLoop, own: dict[str, Any]) -> None:
     has_ended = where is not None and where["is_last"] and progress.batch > 0 and progress.moment != BATCH_START
     if has_ended:
         # Shares of an epoch are rounded, so that there may be room for a round that the others did not have.
-        progress.batch = progress.batch if loop.reads == INFINITE else int(loop.reads)
+        progress.batch = progress.batch if reads_of(loop) == INFINITE else int(reads_of(loop))
     elif trainer.use_distributed_sampler and _can_be_dealt(loop.loader.iterable):
         # Each batch was a round of all processes, and the rounds are a beginning of the sequence.
         progress.batch, rest = divmod(progress.batch * len(ranks), trainer.world_size)

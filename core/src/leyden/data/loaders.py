@@ -46,6 +46,11 @@ class Loader:
     """Whether all processes, each of which reads batches of its own, are known to have as many."""
 
     @property
+    def is_dealt(self) -> bool:
+        """Whether its batches are dealt out among the processes."""
+        return self.stream is not None and self.stream.deal is not None
+
+    @property
     def reads(self) -> int | float:
         """Batches an epoch reads at most. What a stream says of its length is no limit: all that it gives is read."""
         return self.length if self.reliable or self.length != self.whole else INFINITE

@@ -93,7 +93,7 @@ def training_batches(
 
     ``kept`` has the first of them, if a checkpoint was taken between its reading and its step.
     """
-    even = strategy.world_size == 1 or loader.even or (loader.stream is not None and loader.stream.deal is not None)
+    even = strategy.world_size == 1 or loader.even or loader.is_dealt
 
     def opened(position: int = 0) -> Generator[tuple[Any, bool], None, None]:
         return batches(loader, transfer, strategy.device, epoch=epoch, done=position, sure=even)

@@ -55,7 +55,7 @@ def _agreed_length(trainer: Trainer, loader: Loader) -> int | float:
     """
     strategy, length = trainer.strategy, loader.length
     lengths: list[float] = [length]
-    if strategy.world_size > 1 and trainer.running and (loader.stream is None or loader.stream.deal is None):
+    if strategy.world_size > 1 and trainer.running and not loader.is_dealt:
         told = strategy.all_gather(torch.tensor([length, float(loader.reliable)], dtype=torch.float64)).tolist()
         lengths = [number for number, _ in told]
         loader.even = len(set(lengths)) == 1 and all(certain for _, certain in told)

@@ -40,11 +40,8 @@ class _Init:
             self.user(worker_id)
 
 
-_directories: weakref.WeakKeyDictionary[DataLoader[Any], str] = weakref.WeakKeyDictionary()
-"""Where the workers of each loader write; gone with the loader."""
-
-_made: dict[str, int] = {}
-"""The process that made each of these directories; a fork has its parent's too."""
+_directories: weakref.WeakKeyDictionary[DataLoader[Any], tuple[str, int]] = weakref.WeakKeyDictionary()
+"""Where the workers of each loader write, and the process that made it, for a fork has its parent's too; gone with the loader."""
 
 
 @contextmanager
@@ -54,11 +51,10 @@ def traced_workers(loader: Any) -> Iterator[None]:
         yield
         return
     if loader not in _directories:
-        _directories[loader] = directory = tempfile.mkdtemp(prefix="leyden-workers-")
-        _made[directory] = os.getpid()
-        weakref.finalize(loader, _remove, directory)
+        _directories[loader] = made = tempfile.mkdtemp(prefix="leyden-workers-"), os.getpid()
+        weakref.finalize(loader, _remove, *made)
     user = loader.worker_init_fn
-    loader.worker_init_fn = _Init(_directories[loader], user)
+    loader.worker_init_fn = _Init(_directories[loader][0], user)
     try:
         yield
     finally:
@@ -67,13 +63,12 @@ def traced_workers(loader: Any) -> Iterator[None]:
 
 def remove_places() -> None:
     """Removes what the workers of this process wrote to, for a process that ends without what Python does at exit."""
-    for directory, process in list(_made.items()):
-        if process == os.getpid():
-            _remove(directory)
+    for made in list(_directories.values()):
+        _remove(*made)
 
 
-def _remove(directory: str) -> None:
-    if _made.pop(directory, None) == os.getpid():
+def _remove(directory: str, process: int) -> None:
+    if process == os.getpid():
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -157,7 +152,7 @@ def _stack(loader: Any, index: int, pid: int) -> list[dict[str, str]]:
     """The frames of a worker's main thread, the innermost first; empty if it does not answer within a second."""
     if _SIGNAL is None or loader not in _directories:
         return []
-    path = Path(_directories[loader], str(index))
+    path = Path(_directories[loader][0], str(index))
     try:
         before = path.stat().st_size
         os.kill(pid, _SIGNAL)

@@ -12,7 +12,7 @@ from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
-from leyden.loops.stopping import check_given, is_done, stops_inside_epoch
+from leyden.loops.stopping import check_given, is_done, reads_of, stops_inside_epoch
 from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_due, validation_interval
 from leyden.messages import warn
@@ -64,8 +64,9 @@ class FitLoop:
         """Puts back, when training begins, what a checkpoint says of its moment."""
         self.kept_batch: tuple[Any] | None = None
         """The batch whose step a checkpoint was taken before, where reading it again would draw other random numbers."""
-        self.warned_length, self.loaded_in = False, trainer.progress.epoch
-        """Whether a length was said to be wrong, and the epoch in which the loaders were asked for."""
+        self.warned_length = False
+        self.loaded_in = trainer.progress.epoch
+        """The epoch in which the loaders were asked for."""
         self.outputs: Any = None
         """What training on the running batch left for ``on_train_batch_end``."""
         self.fetched: Generator[tuple[Any, bool], None, None] | None = None
@@ -74,11 +75,6 @@ class FitLoop:
         self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
         for part, name, action in ((self, "_validate", "[Loop]validation"), (schedulers, "advance", "[Step]schedulers")):
             trainer.profiler.wrap_method(part, name, action)
-
-    @property
-    def reads(self) -> int | float:
-        """Batches of an epoch at most, the same on all processes, however many each of them has."""
-        return self.loader.reads if self.loader.reads == INFINITE else self.trainer.num_training_batches
 
     def run(self) -> None:
         """Trains until a limit is reached or ``trainer.should_stop`` is set."""
@@ -148,7 +144,7 @@ class FitLoop:
             metrics.enter(TRAIN_EPOCH)
             progress.moment = EPOCH_START
             trainer.bus.hook.on_train_epoch_start(trainer=trainer, module=module)
-        schedulers, is_last = self.schedulers, batch_idx >= self.reads
+        schedulers, is_last = self.schedulers, batch_idx >= reads_of(self)
         by_step = schedulers.step
         metrics.enter(TRAIN_BATCH)
         if batch_idx and moment != BATCH_START and self.resumes is not None:

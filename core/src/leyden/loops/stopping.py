@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from leyden.loops.fit import FitLoop
 
 
+def reads_of(loop: FitLoop) -> int | float:
+    """Batches of an epoch at most, the same on all processes, however many each of them has."""
+    return loop.loader.reads if loop.loader.reads == INFINITE else loop.trainer.num_training_batches
+
+
 def is_done(loop: FitLoop) -> bool:
     """Whether there is no further epoch."""
     trainer, progress = loop.trainer, loop.progress
@@ -31,7 +36,7 @@ def stops_inside_epoch(loop: FitLoop) -> bool:
         trainer.should_stop = True
     if not trainer.should_stop or not trainer.strategy.agrees_to_stop:
         return False
-    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= loop.reads else 0)
+    epochs_done = progress.epoch + (1 if progress.batch and progress.batch >= reads_of(loop) else 0)
     return epochs_done >= (trainer.min_epochs or 0) and progress.global_step >= (trainer.min_steps or 0)
 
 
