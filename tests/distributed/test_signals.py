@@ -122,6 +122,20 @@ def test_a_fork_sends_signals_on_and_ends_with_its_code(tmp_path):
     assert 0 < trainer.global_step < 100_000
 
 
+def test_a_signal_to_one_rank_after_its_last_batch_ends_the_run_and_leaves_what_it_made(tmp_path, capfd):
+    class Late(TinyModule):
+        def on_train_end(self):
+            if self.global_rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer = ly.Trainer(**{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=1)
+    with pytest.raises(SystemExit) as raised:
+        trainer.fit(Late())
+    assert raised.value.code == 143
+    assert trainer.global_step == 2
+    assert "was stopped because of" not in capfd.readouterr().err
+
+
 def send_when_there_is(file, number):
     deadline = time.monotonic() + 120
     while not file.exists() and time.monotonic() < deadline:

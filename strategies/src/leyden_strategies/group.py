@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "close_group", "open_group", "open_store", "runs_so_far", "store_of"]
 
+_FOR_THE_WATCHER = 120.0
+"""Seconds beyond those of a stall: it is for the watcher to find, which says more, and gives a rank that starts 60 of its own."""
+
 _stores: dict[tuple[str, int], Store] = {}
 _opened = 0
 """Groups that this process has opened, which is the same number on every rank."""
@@ -33,7 +36,7 @@ def store_of(strategy: ProcessesStrategy, port: Path | None) -> Store:
         port: the file that says where a store is on this machine; None where no process of ours opens one for the ranks.
     """
     environment = strategy.environment
-    timeout = timedelta(seconds=strategy.stall_seconds + 60)
+    timeout = timedelta(seconds=strategy.stall_seconds + _FOR_THE_WATCHER)
     given = os.environ.get(RUN_DIRECTORY)
     if port is not None:
         key = (str(port), 0)
@@ -71,7 +74,7 @@ def open_store(port: Path, timeout: timedelta = timedelta(seconds=300)) -> Store
 
 
 def _client(port: Path, strategy: ProcessesStrategy, timeout: timedelta) -> Store:
-    return TCPStore("127.0.0.1", int(wait_for(port, strategy.stall_seconds)), None, False, timeout)
+    return TCPStore("127.0.0.1", int(wait_for(port, timeout.total_seconds())), None, False, timeout)
 
 
 def open_group(strategy: ProcessesStrategy, backend: str, store: Store) -> None:
@@ -98,7 +101,7 @@ def open_group(strategy: ProcessesStrategy, backend: str, store: Store) -> None:
         store=PrefixStore(f"run/{_opened}", store),
         rank=strategy.rank,
         world_size=strategy.world_size,
-        timeout=timedelta(seconds=strategy.stall_seconds + 60),  # a stall is for the watcher to find, which says more
+        timeout=timedelta(seconds=strategy.stall_seconds + _FOR_THE_WATCHER),
     )
     _ours = True
 

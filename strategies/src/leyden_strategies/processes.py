@@ -38,6 +38,8 @@ LAUNCHERS: dict[str, Callable[[], Any]] = {
 
 _OPERATIONS = {"sum": dist.ReduceOp.SUM, "mean": dist.ReduceOp.SUM, "min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX}
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
+_LEAVING = (KeyboardInterrupt, SystemExit)
+"""What no error is, but somebody's will."""
 _SETUP, _TRAINING, _VALIDATION, _TEST, _PREDICTION, _SAVING, _TEARDOWN, _END = range(1, len(PHASES))
 
 
@@ -340,16 +342,19 @@ class ProcessesStrategy(Strategy):
     def on_exception(self, exception: BaseException) -> None:
         """Tells of an error before anything is cleaned up; from now on this rank takes part in no collective."""
         self._note_failure(exception)
-        if not isinstance(exception, Exception) and (self._agreement is None or self._agreement.target is None):
+        if isinstance(exception, _LEAVING) and (self._agreement is None or self._agreement.target is None):
             self._left_alone = True
 
     def _note_failure(self, error: BaseException) -> None:
-        if isinstance(error, Exception):
+        if not isinstance(error, _LEAVING):
             self.failed = error
             if self._rank is not None:
                 self._rank.failed(error)
         elif self._rank is not None:
-            self._rank.left(error, self._stopped_together)
+            trainer = self._trainer()
+            # A signal that came after the last batch of a fit: there is nothing any more that the others would wait for.
+            late = trainer is not None and trainer.stage == "fit" and trainer.received.agreed
+            self._rank.left(error, self._stopped_together or late)
 
     # ---- communication ----
 

@@ -44,6 +44,15 @@ _directories: weakref.WeakKeyDictionary[DataLoader[Any], tuple[str, int]] = weak
 """Where the workers of each loader write, and the process that made it, for a fork has its parent's too; gone with the loader."""
 
 
+_parent: Path | None = None
+
+
+def keep_places_in(directory: Path) -> None:
+    """Has what workers of this process write lie in a directory that somebody else removes, should this process be killed."""
+    global _parent
+    _parent = directory
+
+
 @contextmanager
 def traced_workers(loader: Any) -> Iterator[None]:
     """Workers that a DataLoader starts inside can be asked where they are; the loader is as before afterwards."""
@@ -51,7 +60,7 @@ def traced_workers(loader: Any) -> Iterator[None]:
         yield
         return
     if loader not in _directories:
-        _directories[loader] = made = tempfile.mkdtemp(prefix="leyden-workers-"), os.getpid()
+        _directories[loader] = made = tempfile.mkdtemp(prefix="leyden-workers-", dir=_parent), os.getpid()
         weakref.finalize(loader, _remove, *made)
     user = loader.worker_init_fn
     loader.worker_init_fn = _Init(_directories[loader][0], user)

@@ -29,7 +29,9 @@ END = len(PHASES) - 1
 STACK_SIGNAL: int = getattr(signal, "SIGRTMIN", signal.SIGUSR2 - 7) + 7
 """Makes a rank write the stacks of all its threads to its file; no scheduler sends it."""
 
-_FORMAT = struct.Struct("<qqqqq")  # count of writes, phase, step, epoch, batch
+_FORMAT = struct.Struct("<qqqqqq")  # count of writes, run, phase, step, epoch, batch
+_SIZE = 16 * 1024
+"""Bytes of a board; behind the position there is room for a failure that a full disk has no file for."""
 
 
 class Position(NamedTuple):
@@ -37,10 +39,17 @@ class Position(NamedTuple):
 
     writes: int
     """Grows with each change, so that a rank that moves can be told from one that does not."""
+    run: int
+    """Which of the script's runs it is in, or was in last: 0 before the first."""
     phase: int
     step: int
     epoch: int
     batch: int
+
+    @property
+    def in_run(self) -> bool:
+        """Whether a run has begun and is not over."""
+        return self.phase not in (0, END)
 
     def shown(self) -> str:
         """The position for a message."""
@@ -55,26 +64,53 @@ class Position(NamedTuple):
 
 
 class Board:
-    """The position of one rank, in memory that both sides map: writing it is one copy of 40 bytes."""
+    """The position of one rank, in memory that both sides map: writing it is one copy of 48 bytes."""
 
     def __init__(self, path: Path) -> None:
         # Both sides may come first: each opens or makes the file and gives it its size, which is zeros or changes nothing.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, _FORMAT.size)
-            self._memory = mmap.mmap(descriptor, _FORMAT.size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, _SIZE)  # to find a full disk here, not by a fatal signal at a write
+            else:
+                os.ftruncate(descriptor, _SIZE)
+            self._memory = mmap.mmap(descriptor, _SIZE)
         finally:
             os.close(descriptor)
-        self._writes = 0
+        self._writes = self._run = 0
+
+    def begin(self) -> None:
+        """Counts a run; what is written from here on is of that one."""
+        self._run += 1
+        self._memory[_FORMAT.size] = 0
 
     def write(self, phase: int, step: int, epoch: int, batch: int) -> None:
         """Says where this rank is."""
         self._writes += 1
-        _FORMAT.pack_into(self._memory, 0, self._writes, phase, step, epoch, batch)
+        _FORMAT.pack_into(self._memory, 0, self._writes, self._run, phase, step, epoch, batch)
 
     def read(self) -> Position:
         """Where the rank is."""
         return Position(*_FORMAT.unpack_from(self._memory, 0))
+
+    def report(self, failure: dict[str, Any]) -> None:
+        """Keeps a failure that could not be written to a file; of a long traceback the last calls."""
+        room = _SIZE - _FORMAT.size - 1
+        text = failure["traceback"]
+        while len(data := json.dumps({**failure, "traceback": text}).encode()) > room and text:
+            text = text[len(text) // 8 + 1 :]
+        if len(data) <= room:
+            self._memory[_FORMAT.size :] = data.ljust(room + 1, b"\0")
+
+    def reported(self) -> dict[str, Any] | None:
+        """The failure that was kept here, or None."""
+        if not self._memory[_FORMAT.size]:
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self._memory[_FORMAT.size :].rstrip(b"\0"))
+        except ValueError:  # also where it is being written
+            return None
+        return found
 
     def close(self) -> None:
         """Lets go of the memory."""
@@ -126,5 +162,5 @@ def wait_for(path: Path, seconds: float) -> str:
         if text:
             return text
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for the file {path.name} of the process that has the store")
+            raise TimeoutError(f"waited {seconds:.0f} s for rank 0, which begins no run; every rank has to call fit and its like")
         time.sleep(0.01)

@@ -35,7 +35,8 @@ def become_rank(strategy: ProcessesStrategy) -> None:
         return
     given = os.environ.get(RUN_DIRECTORY)
     if given is not None:
-        Rank(Path(given), strategy.rank, int(os.environ.get(WATCHER, os.getppid())))
+        # Beside these files there are those of the starts before, and what started all of them.
+        Rank(Path(given), strategy.rank, int(os.environ.get(WATCHER, os.getppid())), root=Path(given).parent)
         leave_printing_to_the_watcher()
         return
     if strategy.world_size == 1:

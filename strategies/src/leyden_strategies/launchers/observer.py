@@ -6,23 +6,15 @@ Run by its path, with the directory of the ranks' files and the seconds of a sta
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 from board import END, remove  # type: ignore[import-not-found]  # beside this file, which is run by path
-from exits import Exits, fields_of  # type: ignore[import-not-found]  # beside this file, which is run by path
-from watch import GONE, Watch, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is not our child runs."""
-    try:
-        os.kill(pid, 0)
-        return not Path(f"/proc/{pid}/stat").exists() or fields_of(pid)[0] not in "ZX"
-    except OSError:
-        return False
+from exits import Exits  # type: ignore[import-not-found]  # beside this file, which is run by path
+from report import GONE, say_last  # type: ignore[import-not-found]  # beside this file, which is run by path
+from tree import is_running  # type: ignore[import-not-found]  # beside this file, which is run by path
+from watch import Watch  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
 def main(directory: str, stall_seconds: float) -> int:
@@ -38,8 +30,13 @@ def main(directory: str, stall_seconds: float) -> int:
     def ended(rank: int) -> int | None:
         if is_running(pids[rank]):
             return None
-        # A rank that was told to end, or that had an exception, has gone through the end of its run.
-        return 0 if watch.position(rank).phase == END else exits.code(pids[rank]) or GONE
+        code: int | None = exits.code(pids[rank])
+        if watch.position(rank).phase != END:
+            return GONE if code is None else code
+        # It has gone through the end of its run: its script may have caught its exception, and whoever started it told it to end.
+        if watch.report(rank) is None:
+            return 0
+        return 1 if code is None or code < 0 else code
 
     exits = Exits(pids.values())
     try:

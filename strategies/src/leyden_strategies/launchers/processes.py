@@ -10,13 +10,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import _run_finalizers as run_finalizers  # type: ignore[attr-defined]  # nothing public does it
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from leyden.data.worker_places import remove_places
 from leyden.messages import add_note
 from leyden.outcome import dump_outcome, take_outcome
 from torch import nn
@@ -24,16 +24,8 @@ from torch import nn
 from leyden_strategies.group import open_store
 from leyden_strategies.launchers.board import file_of, remove
 from leyden_strategies.launchers.rank import Rank
-from leyden_strategies.launchers.watch import (
-    FORWARDED,
-    Failure,
-    Watch,
-    last_frames,
-    listening,
-    newest_checkpoint,
-    say_last,
-    was_signalled,
-)
+from leyden_strategies.launchers.report import FORWARDED, Failure, last_frames, newest_checkpoint, say_last, was_signalled
+from leyden_strategies.launchers.watch import Watch, listening
 
 if TYPE_CHECKING:
     from leyden_strategies.processes import ProcessesStrategy
@@ -214,7 +206,25 @@ def _run_rank(
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)  # a fork has its parent's, which forward signals to the ranks
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    place = Path(directory)
+    code = _watched(local_rank, strategy, function, args, Path(directory), parent)
+    with suppress(Exception):
+        run_finalizers(0)  # semaphores of the workers of loaders are removed; threads of queues that nobody reads are not joined
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the user's code may have closed it, or whoever read it has gone
+            stream.flush()
+    # Not the interpreter's way out: a fork would do again what its parent registered to be done at exit.
+    os._exit(code)
+
+
+def _watched(
+    local_rank: int,
+    strategy: ProcessesStrategy,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    place: Path,
+    parent: int,
+) -> int:
+    """Runs the function as a rank; returns the exit code."""
     rank = Rank(place, local_rank, parent)
     strategy.become(local_rank, place / "port")
     code: int = 0
@@ -242,11 +252,7 @@ def _run_rank(
         rank.failed(error)
         _write_exception(place, local_rank, error)
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    remove_places()
-    # Not the interpreter's way out: a fork would do again what its parent registered to be done at exit.
-    os._exit(code)
+    return code
 
 
 def _write_exception(place: Path, rank: int, error: BaseException) -> None:
@@ -255,7 +261,8 @@ def _write_exception(place: Path, rank: int, error: BaseException) -> None:
         pickle.loads(data)  # many exceptions can be pickled and not be built again
     except Exception:
         return
-    file_of(place, rank, "exception").write_bytes(data)
+    with suppress(OSError):
+        file_of(place, rank, "exception").write_bytes(data)
 
 
 def refuse_unpicklable(value: Any, strategy: str, name: str) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from leyden_strategies.launchers.board import STACK_SIGNAL, Board, file_of, write_json
+from leyden.data.worker_places import keep_places_in
+
+from leyden_strategies.launchers.board import STACK_SIGNAL, Board, file_of, remove, write_json
+from leyden_strategies.launchers.tree import MARK, descendants, kill
 
 _POLL_SECONDS = 0.1
 _LEAVE_SECONDS = 5.0
@@ -32,15 +35,20 @@ class Rank:
     current: Rank | None = None
     """The rank that this process is, once it knows."""
 
-    def __init__(self, directory: Path, rank: int, parent: int | None) -> None:
+    def __init__(self, directory: Path, rank: int, parent: int | None, root: Path | None = None) -> None:
         """Makes the files of the rank.
 
         Args:
             directory: where they are.
             rank: this process among all.
             parent: the process that watches and without which this one ends; None if a scheduler does that.
+            root: what the ranks remove if that process is gone before it could: ``directory`` if not given.
+
+        Raises:
+            OSError: there is no room for them.
         """
         self.directory = directory
+        self.root = directory if root is None else root
         self.rank = rank
         self.parent = parent
         self.board = Board(file_of(directory, rank, "board"))
@@ -57,9 +65,12 @@ class Rank:
                 "rank": rank,
                 "pid": os.getpid(),
                 "parent": os.getppid(),
+                "session": os.getsid(0),
                 "error_file": os.environ.get("TORCHELASTIC_ERROR_FILE"),
             },
         )
+        os.environ[MARK] = str(directory)
+        keep_places_in(directory)
         self._thread = threading.Thread(target=self._run, name="leyden-rank", daemon=True)
         self._thread.start()
         Rank.current = self
@@ -68,6 +79,8 @@ class Rank:
         while True:
             time.sleep(_POLL_SECONDS)
             if self.parent is not None and os.getppid() != self.parent:
+                kill(descendants(os.getpid()), {os.getsid(0)})
+                remove(self.root)
                 os._exit(1)  # whoever watched is gone, and nobody would end this process
             if not self.directory.exists():
                 return
@@ -91,6 +104,7 @@ class Rank:
 
     def begin(self) -> None:
         """Forgets the failure of a run that the user's code caught."""
+        self.board.begin()
         self.reported, self._has_left = None, False
         for kind in ("failure", "left"):
             file_of(self.directory, self.rank, kind).unlink(missing_ok=True)
@@ -135,8 +149,8 @@ class Rank:
         }
         try:
             write_json(file_of(self.directory, self.rank, "failure"), report)
-        except OSError:
-            return
+        except OSError:  # the disk may be full, and that be the failure
+            self.board.report(report)
         self._tell_torchrun(f"rank {self.rank} failed {where}:\n{text}", error)
 
     def _tell_torchrun(self, text: str, error: BaseException) -> None:
@@ -144,7 +158,8 @@ class Rank:
         if path and not is_consequence(error):
             # What torch's own `record` decorator writes; torchrun prints the first of these as the root cause.
             message = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
-            write_json(Path(path), {"message": message})
+            with suppress(OSError):
+                write_json(Path(path), {"message": message})
 
 
 def is_consequence(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Watches the ranks of one node: when one fails or stalls, ends all of them and says what came first.
+"""Watches the ranks of one node: when one fails or stalls, ends all of them and finds what came first.
 
 Only the standard library is used, for the process that watches must be small.
 """
@@ -13,27 +13,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 try:
-    from leyden_strategies.launchers.board import END, STACK_SIGNAL, Board, Position, file_of, read_json, write_json
+    from leyden_strategies.launchers.board import STACK_SIGNAL, Board, Position, file_of, read_json, write_json
+    from leyden_strategies.launchers.report import FORWARDED, GONE, Failure, how_it_ended, last_frames
+    from leyden_strategies.launchers.tree import descendants, is_running, kill, orphans
 except ImportError:  # run by path, without the package and what it imports
-    from board import END, STACK_SIGNAL, Board, Position, file_of, read_json, write_json  # type: ignore[import-not-found,no-redef]
+    from board import STACK_SIGNAL, Board, Position, file_of, read_json, write_json  # type: ignore[import-not-found,no-redef]
+    from report import FORWARDED, GONE, Failure, how_it_ended, last_frames  # type: ignore[import-not-found,no-redef]
+    from tree import descendants, is_running, kill, orphans  # type: ignore[import-not-found,no-redef]
 
 POLL_SECONDS = 0.05
 SETTLE_SECONDS = 0.4
 """How long a first failure may be followed by what caused it: a rank that lost another may be heard before that one."""
 LEAVE_SECONDS = 2.5
 """How long ranks are given to leave by themselves once one has failed."""
+START_SECONDS = 60.0
+"""How much longer than others a rank may take that has not begun its first run, which imports, and more, come before."""
 
-GONE = 1000
-"""What stands for the exit code of a process that is gone and not ours, where only its parent knows more."""
-
-FORWARDED = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-)
+_ALIKE = "every rank has to call fit, validate, test and predict alike, also where only rank 0 uses what they return"
 
 
 @contextlib.contextmanager
@@ -49,32 +49,6 @@ def listening() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def was_signalled(failure: Failure) -> bool:
-    """Whether a signal ended the rank that it was sent to, which is no error of anybody's."""
-    return failure.code - 128 in FORWARDED and not failure.traceback
-
-
-@dataclass
-class Failure:
-    """What is known of a rank that failed."""
-
-    rank: int
-    pid: int
-    headline: str
-    """One line: who, how, where."""
-    traceback: str = ""
-    time: float = 0.0
-    follows: bool = False
-    """Whether it looks like the consequence of another rank's end: a connection that closed."""
-    code: int = 1
-    """The exit code to end with."""
-    report: dict[str, Any] = field(default_factory=dict)
-    left: bool = False
-    """Whether it left without an error, where the others may still wait for it."""
-    together: bool = False
-    """Whether it left where all had agreed to."""
 
 
 class Watch:
@@ -107,7 +81,12 @@ class Watch:
         self.boards: dict[int, Board] = {}
         self.moved = time.monotonic()
         self.positions: dict[int, Position] = {}
+        self.limit = stall_seconds
+        """How long no rank has moved, where none has."""
         self.stacks: dict[int, str] = {}
+        """What each rank was doing then."""
+        self.stopped: set[int] = set()
+        """The ranks that were ended, or failed, after the first failure."""
 
     def run(self) -> Failure | None:
         """Returns when no rank is left: the first failure, or None."""
@@ -156,48 +135,69 @@ class Watch:
     def _failures(self, *, alone: bool = False) -> list[Failure]:
         found = []
         for rank, pid in self.pids.items():
-            report = read_json(file_of(self.directory, rank, "failure"))
-            code = self.codes.get(rank)
+            report = self.report(rank)
+            code, position = self.codes.get(rank), self.position(rank)
             left = self._left(rank, code)
             if left is not None:
-                if alone or not left.together:
+                if alone or not left.together or self._missing_it(position.run + 1) is not None:
                     found.append(left)
-                continue
-            if code == 0:
-                continue  # whoever caught its exception has gone on
-            if report is not None:
-                where = f"rank {rank} (pid {pid}) failed {report['where']}"
-                exit_code = code if code is not None and 0 < code < GONE else 1
-                found.append(Failure(rank, pid, where, report["traceback"], report["time"], report["follows"], exit_code, report))
+            elif report is not None:
+                if code != 0 or alone or self._missing_it(position.run) is not None:  # else whoever caught it has gone on
+                    where = f"rank {rank} (pid {pid}) failed {report['where']}"
+                    failure = Failure(rank, pid, where, report["traceback"], report["time"], report["follows"], report=report)
+                    failure.code = code if code is not None and 0 < code < GONE else 1
+                    found.append(failure)
+            elif code == 0 and not position.in_run:
+                waiting = self._missing_it(position.run + 1)
+                if waiting is not None:
+                    where = f"rank {rank} (pid {pid}) ended, and rank {waiting} is in a run in which it waits for it: {_ALIKE}"
+                    found.append(Failure(rank, pid, where, time=time.time()))
             elif code is not None and code - 128 not in FORWARDED:
-                how = _how_it_ended(code)
-                where = f"rank {rank} (pid {pid}) {how} {self.position(rank).shown()}"
-                found.append(Failure(rank, pid, where, code=code if code > 0 else 128 - code, time=time.time()))
+                where = f"rank {rank} (pid {pid}) {how_it_ended(code)} {position.shown()}"
+                told = -code in FORWARDED  # by whoever started the ranks, which may have seen another one fail before
+                exit_code = code if code > 0 else 128 - code if code else 1
+                found.append(Failure(rank, pid, where, time=time.time(), follows=told, code=exit_code))
         return found
+
+    def _missing_it(self, run: int) -> int | None:
+        """A rank that is in this run of the script's, or a later one, and waits in vain for one that has ended."""
+        positions = {rank: self.position(rank) for rank in self.pids if rank not in self.codes}
+        return next((rank for rank, position in positions.items() if position.in_run and position.run >= run), None)
 
     def position(self, rank: int) -> Position:
         """Where a rank is, or was last."""
-        if rank not in self.boards:
-            path = file_of(self.directory, rank, "board")
-            if not path.exists():
-                return Position(0, 0, 0, 0, 0)
+        board = self._board(rank)
+        return Position(0, 0, 0, 0, 0, 0) if board is None else board.read()
+
+    def report(self, rank: int) -> dict[str, Any] | None:
+        """What a rank told of its failure."""
+        told, board = read_json(file_of(self.directory, rank, "failure")), self._board(rank)
+        return board.reported() if told is None and board is not None else told
+
+    def _board(self, rank: int) -> Board | None:
+        path = file_of(self.directory, rank, "board")
+        if rank not in self.boards and path.exists():
             self.boards[rank] = Board(path)
-        return self.boards[rank].read()
+        return self.boards.get(rank)
 
     def _stalled(self) -> Failure | None:
         now = time.monotonic()
         positions = {rank: self.position(rank) for rank in self.pids if rank not in self.codes}
-        phases = {position.phase for position in positions.values()}
-        # Code before the first run and after the last is not ours to time.
-        if positions != self.positions or 0 in phases or phases <= {END}:
-            self.positions, self.moved = positions, now
-        if now - self.moved < self.stall_seconds:
+        if positions != self.positions or not any(position.in_run for position in positions.values()):
+            self.positions, self.moved = positions, now  # code before the first run and after the last is not ours to time
+        starting = any(position.run == 0 for position in positions.values())
+        self.limit = self.stall_seconds + START_SECONDS * starting
+        if now - self.moved < self.limit:
             return None
         self.dump_stacks()
-        guilty = self._guilty()
-        pid, where = self.pids[guilty], self.position(guilty).shown()
-        headline = f"rank {guilty} (pid {pid}) did not move for {self.stall_seconds:g} s {where}; its stack is:"
-        return Failure(guilty, pid, headline, self.stacks.get(guilty, ""), time.time())
+        guilty = self._guilty(positions)
+        waiting = self._missing_it(positions[guilty].run + 1)
+        what = f"did not move for {self.limit:g} s {positions[guilty].shown()}"
+        if waiting is not None:
+            what = f"is not in the run in which rank {waiting} has waited for it for {self.limit:g} s: {_ALIKE}"
+        stack = self.stacks.get(guilty, "")
+        headline = f"rank {guilty} (pid {self.pids[guilty]}) {what}{'; its stack is:' if stack else ''}"
+        return Failure(guilty, self.pids[guilty], headline, stack, time.time())
 
     def dump_stacks(self) -> None:
         """Has every rank write its stacks, and keeps them."""
@@ -218,12 +218,13 @@ class Watch:
                 return
             time.sleep(POLL_SECONDS)
 
-    def _guilty(self) -> int:
-        """The rank that the others wait for: one that is not inside of a collective, else the one that is behind."""
-        running = [rank for rank in self.pids if rank not in self.codes]
-        running = [rank for rank in running if self.position(rank).phase != END] or running
+    def _guilty(self, positions: Mapping[int, Position]) -> int:
+        """The rank that the others wait for: one that is not in their run, or not inside of a collective, or else behind."""
+        newest = max(position.run for position in positions.values() if position.in_run)
+        late = [rank for rank, position in positions.items() if position.run < newest]
+        running = late or [rank for rank, position in positions.items() if position.in_run]
         busy = [rank for rank in running if self.stacks.get(rank) and not _waits(self.stacks[rank])]
-        return min(busy or running, key=lambda rank: (self.position(rank)[2:], rank))
+        return min(busy or running, key=lambda rank: (positions[rank][3:], rank))  # by step, epoch and batch
 
     # ---- the end ----
 
@@ -240,17 +241,26 @@ class Watch:
                 break  # they will not leave by themselves
             time.sleep(POLL_SECONDS)
         alive = [rank for rank in self.pids if rank not in self.codes]
-        if not alive and self._left_alike(found):
+        if not alive and self._ended_alike(found):
             return None
         if all(failure.follows for failure in found):
-            # A rank that left without waiting for the others, though they had agreed: a second signal came.
-            found += [failure for failure in self._failures(alone=True) if failure.left]
+            # A rank that left without waiting for the others, though they had agreed: a second signal came. Or one whose script
+            # caught its exception and was done before anybody looked.
+            known = {failure.rank for failure in found}
+            found += [failure for failure in self._failures(alone=True) if failure.rank not in known]
         first = min(found, key=lambda failure: (failure.follows, failure.time))
         _tell_torchrun(self.directory, first)
+        self.stopped = {*alive, *(failure.rank for failure in found)} - {first.rank}
+        processes = [read_json(file_of(self.directory, rank, "process")) for rank in self.pids]
+        sessions = {process["session"] for process in processes if process is not None}
+        cleaners = []
         for rank in sorted(alive, key=lambda rank: rank != first.rank):
-            _kill_tree(self.pids[rank])
-        deadline = time.monotonic() + LEAVE_SECONDS
-        while len(self.codes) < len(self.pids) and time.monotonic() < deadline:
+            started = descendants(self.pids[rank])
+            _send(self.pids[rank], signal.SIGKILL)
+            cleaners += kill(started, sessions)
+        cleaners += kill(orphans(self.directory), sessions)
+        deadline = time.monotonic() + LEAVE_SECONDS / 2
+        while (len(self.codes) < len(self.pids) or any(map(is_running, cleaners))) and time.monotonic() < deadline:
             self._collect()
             time.sleep(0.01)
         # What a rank that failed later says of its exit is known by now.
@@ -259,16 +269,17 @@ class Watch:
             first.code = code
         return first
 
-    def _left_alike(self, found: list[Failure]) -> bool:
-        """Whether all ranks left by ``sys.exit``, which the script means then."""
-        if not all(failure.left for failure in found):
+    def _ended_alike(self, found: list[Failure]) -> bool:
+        """Whether all ended with 0, so that the script caught what ranks raised, or all left by the same ``sys.exit``."""
+        if not all(failure.left or failure.report for failure in found):
             return False
         codes = set(self.codes.values())
-        return codes == {0} or (len(codes) == 1 and len(found) == len(self.pids) and found[0].code - 128 not in FORWARDED)
+        everybody = len(found) == len(self.pids) and all(failure.left for failure in found)
+        return codes == {0} or (len(codes) == 1 and everybody and found[0].code - 128 not in FORWARDED)
 
     def _all_failed_and_live(self) -> bool:
         """Whether every rank has told of an exception, none has left, and so the script may have caught it everywhere."""
-        reports = [read_json(file_of(self.directory, rank, "failure")) for rank in self.pids]
+        reports = [self.report(rank) for rank in self.pids]
         return not self.codes and all(report is not None and not report["follows"] for report in reports)
 
     def _go_on(self) -> Failure | None:
@@ -277,61 +288,11 @@ class Watch:
             self._forward()
             self._collect()
             time.sleep(POLL_SECONDS)
-            if not any(file_of(self.directory, rank, "failure").exists() for rank in self.pids):
+            if all(self.report(rank) is None for rank in self.pids):
                 return self.run()  # another run began, and forgot the failure
             if any(code != 0 for code in self.codes.values()):
                 return self._end(self._failures())
         return None
-
-
-def say_last(failure: Failure, watch: Watch) -> None:
-    """Prints what ended the run: other ranks in a line each, the stacks of a stall, and the first failure last."""
-    lines: list[str] = []
-    if watch.stacks:
-        lines.append(f"leyden: no rank moved for {watch.stall_seconds:g} s; the stacks of all ranks:")
-        for rank, stack in sorted(watch.stacks.items()):
-            lines += [f"---- rank {rank} (pid {watch.pids[rank]}), {watch.position(rank).shown()}", stack.rstrip()]
-    lines += [
-        f"leyden: rank {rank} (pid {pid}) was stopped because of rank {failure.rank}"
-        for rank, pid in sorted(watch.pids.items())
-        if rank != failure.rank
-    ]
-    checkpoint = newest_checkpoint(watch.directory)
-    if checkpoint is not None:
-        lines.append(f"leyden: the newest checkpoint is {checkpoint}")
-    lines.append(f"leyden: {failure.headline}{':' if failure.traceback and not failure.headline.endswith(':') else ''}")
-    if failure.traceback and failure.rank not in watch.stacks:
-        lines.append(failure.traceback.rstrip())
-    elif failure.traceback:
-        lines.append(last_frames(failure.traceback))
-    print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def newest_checkpoint(directory: Path) -> str | None:
-    """The newest whole checkpoint of the run, as the ranks of this node know it."""
-    found = [told for path in directory.glob("rank-*.checkpoint") if (told := read_json(path)) is not None]
-    newest = max(found, key=lambda told: told["time"], default=None)
-    return None if newest is None else str(newest["path"])
-
-
-def last_frames(stack: str) -> str:
-    """The stack of the thread that runs Python's main code, most recent call first, as faulthandler writes it."""
-    blocks = [block for block in stack.split("\n\n") if block.strip()]
-    main = next((block for block in blocks if "<module>" in block), blocks[-1] if blocks else "")
-    return "\n".join(main.strip().splitlines()[:12])
-
-
-def _how_it_ended(code: int) -> str:
-    if code == GONE:
-        return "ended without an exception (killed by SIGKILL, out of memory? or by os._exit)"
-    if code >= 0:
-        return f"left with exit code {code}, without an exception,"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    guess = {"SIGKILL": " (out of memory?)", "SIGSEGV": " (a crash in native code)", "SIGBUS": " (out of shared memory?)"}
-    return f"was killed by {name}{guess.get(name, '')}"
 
 
 def _waits(stack: str) -> bool:
@@ -351,27 +312,6 @@ def _at_terminal() -> bool:
 def _send(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes below one, where the system says it; a rank's are the workers of its loaders."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            parents.setdefault(int(fields[1]), []).append(int(entry.parent.name))
-    found, todo = [], [pid]
-    while todo:
-        below = parents.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
-
-
-def _kill_tree(pid: int) -> None:
-    for each in (pid, *descendants(pid)):
-        if each != os.getpid():  # an observer was started by a rank
-            _send(each, signal.SIGKILL)
 
 
 def _tell_torchrun(directory: Path, failure: Failure) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from board import RUN_DIRECTORY, WATCHER, remove  # type: ignore[import-not-found]  # beside this file, which is run by path
-from watch import Watch, listening, say_last, was_signalled  # type: ignore[import-not-found]  # beside this file, which is run by path
+from report import say_last, was_signalled  # type: ignore[import-not-found]  # beside this file, which is run by path
+from watch import Watch, listening  # type: ignore[import-not-found]  # beside this file, which is run by path
 
 
 def main(plan_path: str) -> int:
