@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from leyden import Callback, Logger, Trainer, hookimpl
@@ -223,6 +225,16 @@ def test_tensors_and_numbers_may_be_mixed_under_one_key():
         assert reduced(value=lambda batch, mixed=mixed: next(mixed), reduce_fx=reduce_fx) == expected
         mixed = iter([1, torch.tensor(2.0), 3.0])
         assert reduced(value=lambda batch, mixed=mixed: next(mixed), reduce_fx=reduce_fx) == expected
+
+
+@pytest.mark.parametrize("reduce_fx", ["min", "max"])
+@pytest.mark.parametrize("first", [0, 1, 2, 64])
+@pytest.mark.parametrize("make", [float, torch.tensor])
+def test_an_extreme_is_nan_where_one_value_is_wherever_that_stands(reduce_fx, first, make):
+    numbers = [float(number) for number in range(100)]
+    numbers[first] = math.nan
+    given = iter(numbers)
+    assert math.isnan(reduced(lambda batch: make(next(given)), [torch.zeros(1, 8)] * 100, reduce_fx=reduce_fx))
 
 
 def test_a_long_sum_of_float32_keeps_its_digits():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import listed, shown
 from leyden.metrics.over_processes import Part, combined
-from leyden.metrics.values import to_floats
+from leyden.metrics.values import largest, smallest, to_floats
 from leyden.strategy import Strategy
 
 
@@ -116,7 +116,7 @@ class Entry:
         elif reduction == "mean":
             total = sum(value * weight for value, weight in zip(values, weights, strict=True))
         else:
-            total = {"min": min, "max": max}.get(reduction, sum)(values)
+            total = {"min": smallest, "max": largest}.get(reduction, sum)(values)
         if self.total is None:
             self.total = total
             return
@@ -133,7 +133,7 @@ class Entry:
         elif isinstance(before, Tensor):
             self.total = (torch.minimum if reduction == "min" else torch.maximum)(before, total)
         else:
-            self.total = (min if reduction == "min" else max)(before, total)
+            self.total = (smallest if reduction == "min" else largest)((before, total))
 
     def latest(self) -> Tensor:
         """The latest value, as a tensor."""
