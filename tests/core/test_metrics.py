@@ -200,6 +200,23 @@ def test_a_given_batch_size_is_the_weight():
     assert reduced(batch_size=1) == 2.0
 
 
+@pytest.mark.parametrize("make", [float, torch.tensor])
+def test_a_batch_without_samples_counts_for_nothing_in_a_mean(make):
+    given = iter([(1.0, 1), (math.nan, 0), (100.0, 0), (3.0, 3)])
+
+    class Logs(Silent):
+        def test_step(self, batch, batch_idx):
+            value, size = next(given)
+            self.log("x", make(value), batch_size=size)
+
+    assert Trainer().test(Logs(), [torch.zeros(1, 8)] * 4, verbose=False) == [{"x": 2.5}]
+
+
+@pytest.mark.parametrize("size", [0, None])
+def test_the_mean_of_no_samples_at_all_is_nan(size):
+    assert math.isnan(reduced(lambda batch: 1.0, [torch.zeros(0, 8)] * 2, batch_size=size))
+
+
 @pytest.mark.parametrize(
     ("reduce_fx", "expected"),
     [

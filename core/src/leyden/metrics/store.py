@@ -90,15 +90,19 @@ class Entry:
         if not self.pending:
             return
         groups: dict[Any, tuple[list[Any], list[float]]] = {}
+        weighted = self.reduction == "mean"
         for value, weight in zip(self.pending, self.weights, strict=True):
+            if weighted and isinstance(weight, int | float) and not weight:
+                continue  # the mean of no samples is nan as a rule, which must not count
             key = (value.dtype, value.device) if isinstance(value, Tensor) else None
             values, weights = groups.setdefault(key, ([], []))
             values.append(value)
             weights.append(weight)
         for key, (values, weights) in groups.items():
             self._gather(values if key is None else torch.stack(values).detach(), weights)
-        if self.reduction == "mean":
+        if weighted:
             self.weight += sum(self.weights)
+            self.total = 0.0 if self.total is None else self.total  # where none of the batches had a sample
         self.pending.clear()
         self.weights.clear()
 
@@ -141,12 +145,18 @@ class Entry:
             return self.value
         return torch.tensor(self.value, dtype=self.dtype if self.dtype.is_floating_point else torch.float32)
 
+    def reduced(self) -> Any:
+        """What the batches gathered so far make; nan for the mean of no samples."""
+        if self.reduction != "mean":
+            return self.total
+        return self.total / self.weight if self.weight else float("nan")
+
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
         if self.metric is not None:
             return _metric_value(self.name, self.metric, self.metric.compute()).clone()
         self.gather()
-        value = self.total / self.weight if self.reduction == "mean" else self.total
+        value = self.reduced()
         return value.float().clone() if isinstance(value, Tensor) else torch.tensor(float(value))
 
 
@@ -250,7 +260,7 @@ class Metrics:
         self._clock = entry.seen = self._clock + 1
         entry.value = value
         if entry.on_epoch:
-            weight = batch_size or 1
+            weight = 1 if batch_size is None else batch_size
             if batch_size is None and self.batch is not None and entry.reduction == "mean":
                 if self.batch_size is None:
                     self.batch_size = self._infer(name)
@@ -422,11 +432,7 @@ class Metrics:
     def _reduced(self, entries: list[Entry]) -> list[Any]:
         for entry in entries:
             entry.gather()
-        totals: list[Any] = [entry.total if entry.metric is None else entry.so_far() for entry in entries]
-        return [
-            total / entry.weight if entry.reduction == "mean" and entry.metric is None else total
-            for entry, total in zip(entries, totals, strict=True)
-        ]
+        return [entry.reduced() if entry.metric is None else entry.so_far() for entry in entries]
 
     def _over_processes(self, context: Context, tables: list[dict[str, Entry]], entries: list[tuple[int, Entry]]) -> list[Any]:
         """The values of ``entries`` over all processes, and of those that this one lacks because it had no batch.
