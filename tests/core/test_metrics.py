@@ -200,6 +200,18 @@ def test_a_given_batch_size_is_the_weight():
     assert reduced(batch_size=1) == 2.0
 
 
+@pytest.mark.parametrize("first", ["x", "x_epoch"])
+def test_two_names_that_would_be_one_key_are_an_error(first):
+    class Logs(Silent):
+        def training_step(self, batch, batch_idx):
+            for name in (first, {"x": "x_epoch", "x_epoch": "x"}[first]):
+                self.log(name, 1.0, on_step=name == "x", on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(ValueError, match="would both be recorded as 'x_epoch'; give one of them another name"):
+        fit(Logs())
+
+
 @pytest.mark.parametrize("make", [float, torch.tensor])
 def test_a_batch_without_samples_counts_for_nothing_in_a_mean(make):
     given = iter([(1.0, 1), (math.nan, 0), (100.0, 0), (3.0, 3)])

@@ -75,6 +75,10 @@ class Entry:
         self.weights: list[float] = []
         self.reset()
 
+    def keys(self) -> set[str]:
+        """What it is recorded as."""
+        return {key for key, used in ((self.key_step, self.on_step), (self.key_epoch, self.on_epoch)) if used}
+
     def reset(self) -> None:
         """Forgets the epoch's value."""
         if self.metric is not None and self.count:
@@ -350,9 +354,21 @@ class Metrics:
         key = self._template.replace("{name}", name) if add_dataloader_idx else name
         entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
         entry.raw_name = name
+        self._refuse_clash(entry)
         self._entries[name] = entry
         self._known |= {key, entry.key_step, entry.key_epoch}
         return entry
+
+    def _refuse_clash(self, entry: Entry) -> None:
+        """Refuses a name whose key another name is recorded as too: whoever reads it would get one of the two."""
+        own = entry.keys()
+        for _, table in self._of([self.context] if self.context else []):
+            for other in table.values():
+                if other.raw_name != entry.raw_name and own & other.keys():
+                    raise ValueError(
+                        f"self.log({entry.raw_name!r}, ...) and self.log({other.raw_name!r}, ...) would both be recorded as "
+                        f"{min(own & other.keys())!r}; give one of them another name"
+                    )
 
     def known_keys(self) -> set[str]:
         """Every key logged so far, in the sanity check too, with its ``_step`` and ``_epoch`` forms."""
