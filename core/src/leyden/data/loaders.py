@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,11 @@ def length_of(iterable: Any) -> int | float:
         return INFINITE
 
 
+def part_of(whole: int | float, fraction: float) -> int:
+    """The whole batches that a fraction of so many is: of 0.57 of 100 they are 57, although that product is a little less."""
+    return int(whole * fraction + 1e-6)
+
+
 def limited(
     iterable: Any, limit: float, argument: str, where: str, name: str | None = None, whole: int | float | None = None
 ) -> Loader:
@@ -200,11 +206,11 @@ def limited(
         return Loader(iterable, whole if limit else 0, whole, reliable, name, where)
     if whole == INFINITE:
         raise ValueError(f"{argument}={limit}: {where} does not say how many batches it has; pass a whole number of batches")
-    length = int(whole * limit)
+    length = part_of(whole, limit)
     if not length and whole:
         raise ValueError(
             f"{argument}={limit}: a fraction of {limit} of the {int(whole)} batches of {where} is none; "
-            f"pass at least {1 / whole:.3g}, or a whole number of batches"
+            f"pass at least {math.ceil(1e6 / whole) / 1e6:g}, or a whole number of batches"
         )
     return Loader(iterable, length, whole, reliable, name, where)
 
