@@ -542,6 +542,41 @@ def test_a_sampler_that_shuffles_by_epoch_is_told_the_epoch():
     assert epochs == [0, 1, 2, 0, 1]
 
 
+class Told:
+    """An order that notes which epoch it was told of."""
+
+    def __init__(self, order):
+        self.order, self.epochs = order, []
+
+    def __iter__(self):
+        return iter(self.order)
+
+    def __len__(self):
+        return len(self.order)
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def test_a_batch_sampler_that_shuffles_by_epoch_is_told_the_epoch():
+    told = Told([[0], [1]])
+    fit(DataLoader(Numbers([1, 2]), batch_sampler=told), max_epochs=2)
+    assert told.epochs == [0, 1]
+
+
+def test_samplers_of_several_training_loaders_are_told_the_epoch():
+    one, other = Told([0, 1]), Told([[0], [1]])
+    data = Numbers([1, 2])
+    fit({"a": DataLoader(data, sampler=one), "b": [DataLoader(data, batch_sampler=other)]}, max_epochs=2)
+    assert one.epochs == other.epochs == [0, 1]
+
+
+def test_samplers_of_validation_loaders_are_told_the_epoch():
+    told = Told([0, 1])
+    fit(DataLoader(Numbers([1, 2])), DataLoader(Numbers([1, 2]), sampler=told), max_epochs=2)
+    assert told.epochs == [0, 1]
+
+
 # ---- to the device ----
 
 

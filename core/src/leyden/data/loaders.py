@@ -230,13 +230,11 @@ def names_of(loaders: Iterable[Loader]) -> list[str]:
 
 
 def set_epoch(iterable: Any, epoch: int) -> None:
-    """Tells samplers that shuffle by epoch, as ``DistributedSampler`` does, which one it is."""
-    for owner in (
-        getattr(iterable, "sampler", None),
-        getattr(getattr(iterable, "batch_sampler", None), "sampler", None),
-        iterable,
-    ):
-        setter = getattr(owner, "set_epoch", None)
-        if callable(setter):
-            setter(epoch)
-            return
+    """Tells loaders, samplers and batch samplers that shuffle by epoch, as ``DistributedSampler`` does, which one it is."""
+    for loader in getattr(iterable, "flattened", [iterable]):  # those that a CombinedLoader reads
+        batches = getattr(loader, "batch_sampler", None)
+        owners = (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None), loader)
+        for owner in {id(owner): owner for owner in owners}.values():
+            setter = getattr(owner, "set_epoch", None)
+            if callable(setter):
+                setter(epoch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leyden.data.loaders import INFINITE, Loader, names_of
+from leyden.data.loaders import INFINITE, Loader, names_of, set_epoch
 from leyden.data.source import batches, bind_transfer
 from leyden.loops.signature import bind_step
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH
@@ -140,6 +140,7 @@ class EvaluateLoop:
         batch_size, last_size = loader.batch_sizes()
         epoch = trainer.progress.epoch if trainer.stage == "fit" else 0
         seed = seed_of(loader, device, epoch)
+        set_epoch(loader.iterable, epoch)
         with closing(batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx)) as fetched:
             for batch, is_last in trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch"):
                 metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
