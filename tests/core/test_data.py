@@ -348,6 +348,14 @@ def test_a_combined_loader_in_mode(mode, length, batches):
     assert list(loader) == batches
 
 
+@pytest.mark.parametrize("empty", [numbers, lambda: iter([torch.ones(1)])])
+def test_a_loader_that_cannot_be_read_over_again_is_an_error_and_no_none(empty):
+    with pytest.raises(
+        ValueError, match=r"the loader \['b'\]\[1\] of a CombinedLoader gave no batch when it was read over again; it is"
+    ):
+        fit({"a": numbers(1, 2, 3), "b": [numbers(1, 2), empty()]})
+
+
 def test_a_combined_loader_can_be_trained_on():
     module, trainer = fit(CombinedLoader([numbers(1, 2, 3), numbers(7, 8)], "min_size"))
     assert [plain(batch) for batch in module.trained] == [[[1], [7]], [[2], [8]]]
