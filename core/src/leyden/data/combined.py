@@ -48,6 +48,10 @@ class CombinedLoader:
         _map(self.iterables, found.append)
         return found
 
+    def with_loaders(self, loaders: list[Any]) -> CombinedLoader:
+        """One of the same nesting and mode that reads other loaders, given in order."""
+        return CombinedLoader(_filled(self.iterables, loaders), self.mode)
+
     def __len__(self) -> int:
         """Batches in an epoch.
 
