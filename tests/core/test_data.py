@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, namedtuple
-from dataclasses import dataclass
+from collections import OrderedDict, UserDict, defaultdict, namedtuple
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import pytest
@@ -672,6 +672,52 @@ def test_tensors_are_found_in_batches_of_any_nesting():
     assert moved["object"].device.type == "meta"
     assert moved["none"] is None
     assert batch["list"][0].device.type == "cpu"
+
+
+class Encoding(UserDict):
+    """As a tokenizer's: it knows more than the tensors that it holds."""
+
+    def to(self, device):
+        moved = Encoding({key: value.to(device) for key, value in self.items()})
+        moved.words = self.words
+        return moved
+
+
+class Boxes(list):
+    """A list of the user's own."""
+
+
+@dataclass
+class Derived:
+    x: torch.Tensor
+    count: InitVar[int]
+    y: torch.Tensor = field(init=False)
+
+    def __post_init__(self, count):
+        self.y, self.z = self.x * count, self.x
+
+
+def test_batches_keep_their_types_on_their_way_to_the_device():
+    encoding = Encoding(x=X)
+    encoding.words = ["a"]
+    packed = nn.utils.rnn.pack_sequence([torch.ones(2, 1), torch.ones(1, 1)])
+    lists = defaultdict(list, x=X)
+    meta = torch.device("meta")
+    moved = move_to_device([encoding, packed, lists, Boxes([X]), Derived(X, 2), X.max(0)], meta)
+    assert [type(item) for item in moved] == [Encoding, type(packed), defaultdict, Boxes, Derived, torch.return_types.max]
+    assert (moved[0]["x"].device, moved[0].words) == (meta, ["a"])
+    assert (moved[1].data.device, moved[1].batch_sizes.device.type) == (meta, "cpu")
+    assert (moved[2]["x"].device, moved[2]["absent"]) == (meta, [])
+    assert moved[3][0].device == moved[4].x.device == moved[4].y.device == moved[4].z.device == moved[5].values.device == meta
+
+
+def test_predictions_keep_their_types():
+    class Gives(Takes):
+        def predict_step(self, batch, batch_idx):
+            return nn.utils.rnn.pack_sequence([torch.ones(2, 1)]), defaultdict(list, x=X)
+
+    [(packed, lists)] = Trainer().predict(Gives(), [X])
+    assert (type(packed), type(lists), lists["absent"]) == (nn.utils.rnn.PackedSequence, defaultdict, [])
 
 
 def test_a_module_class_in_a_batch_is_passed_on():

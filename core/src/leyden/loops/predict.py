@@ -63,7 +63,7 @@ class PredictLoop:
                 for hook in calls.on_predict_batch_end:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
                 if self.keep:
-                    kept.append(apply_to_tensors(outputs, self._to_cpu))
+                    kept.append(apply_to_tensors(outputs, self._to_cpu, whole=True))
                     if self.kept_bytes > self.max_bytes:
                         self._refuse(batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
