@@ -99,6 +99,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "is_last": trainer.is_last_batch,
         "since_validation": time.monotonic() - loop.last_validation,
         "failed": _in_step(trainer.progress),
+        "cut": loop.cut,
     }
     own = {
         "random": random_state(),
@@ -151,6 +152,7 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
     where = own["loop"]
     loop.stepped, trainer.is_last_batch = where["stepped"], where["is_last"]
     loop.last_validation = time.monotonic() - where["since_validation"]
+    loop.cut = where.get("cut", False)
     if where["failed"]:
         notify(
             "LY034",
@@ -189,6 +191,7 @@ def _deal_anew(trainer: Trainer, loop: FitLoop, own: dict[str, Any]) -> None:
     metrics = shared_metrics_state([state["metrics"] for state in ranks], strategy.rank, strategy.world_size)
     load_metrics_state(trainer.metrics, loop.module, metrics, strategy.device)
     loop.stepped, trainer.is_last_batch, loop.resumes = where["stepped"], has_ended, _nothing
+    loop.cut = where.get("cut", False)
     loop.last_validation = time.monotonic() - where["since_validation"]
     if progress.moment == BATCH_START and progress.batch:
         progress.moment = ""  # it is another batch
