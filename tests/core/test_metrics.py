@@ -8,6 +8,7 @@ import pytest
 import torch
 from leyden import Callback, Logger, Trainer, hookimpl
 from leyden.testing import TinyModule
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, TensorDataset
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 
@@ -194,6 +195,15 @@ def reduced(value=lambda batch: batch[0].mean(), batches=None, **options):
 
 def test_a_mean_is_weighted_by_batch_size():
     assert reduced() == (1 * 1 + 3 * 2 + 4 * 3) / 8
+
+
+@pytest.mark.parametrize(
+    ("order", "drop_last", "expected"), [(range(10), False, 4.5), (range(10), True, 3.5), (SubsetRandomSampler([5]), False, 5.0)]
+)
+def test_a_mean_is_weighted_by_the_batches_of_a_batch_sampler_of_the_users(order, drop_last, expected):
+    data = TensorDataset(torch.arange(100.0).view(100, 1))  # most of which the batch sampler leaves out
+    loader = DataLoader(data, batch_sampler=BatchSampler(order, 4, drop_last))
+    assert reduced(batches=loader) == expected
 
 
 def test_a_given_batch_size_is_the_weight():

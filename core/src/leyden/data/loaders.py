@@ -79,12 +79,12 @@ class Loader:
             return None, None
         size = loader.batch_sampler.batch_size
         try:
-            # A sampler without length raises.
-            samples = len(loader.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
+            # A sampler without length raises. Of a batch sampler that the user made, the loader's own attributes know nothing.
+            samples = len(loader.batch_sampler.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
             rest = samples - int(self.whole - 1) * size
         except TypeError:
             return None, None
-        return size, rest if self.length == self.whole and not loader.drop_last else size
+        return size, rest if self.length == self.whole and not loader.batch_sampler.drop_last else size
 
 
 def source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> tuple[Any, str]:
