@@ -329,6 +329,21 @@ def test_an_iterator_for_two_epochs_is_an_error():
     )
 
 
+def test_a_validation_iterator_for_two_epochs_is_an_error_for_its_values_would_be_those_of_the_first():
+    with pytest.raises(ValueError) as caught:
+        fit([X], iter([X, Y]), max_epochs=2)
+    assert str(caught.value) == (
+        "val_dataloaders gave no batch to validate; pass a DataLoader, a list, or an iterable that starts anew each time (an "
+        "iterator can be read once)"
+    )
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_an_evaluation_of_a_stream_without_a_batch_is_an_error(stage):
+    with pytest.raises(ValueError, match=f"^dataloaders gave no batch to {stage}; pass a DataLoader, "):
+        getattr(Trainer(), stage)(TinyModule(), iter([]))
+
+
 # ---- CombinedLoader ----
 
 

@@ -160,6 +160,12 @@ class EvaluateLoop:
                 if trainer.interrupt_requested:
                     trainer.stop_for_signal()
                 metrics.batch = None
+        if not batch_idx and loader.length and limit and trainer.world_size == 1:
+            # Values of the evaluation before it would go for this one's.
+            raise ValueError(
+                f"{loader.where} gave no batch to {'validate' if self.stage == 'validation' else 'test'}; pass a DataLoader, a "
+                f"list, or an iterable that starts anew each time (an iterator can be read once)"
+            )
         seed(batch_idx)  # whatever draws next finds the generators alike, also in a run that was resumed behind the last batch
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:
