@@ -356,6 +356,48 @@ def test_persistent_workers_are_used_again_in_every_epoch_of_a_run():
     assert len(set(itertools.chain(*processes))) == 2
 
 
+# ---- batches that are read ahead ----
+
+
+class OneBuffer(IterableDataset):
+    """Gives every batch in the same tensors."""
+
+    def __init__(self, fills):
+        self.fills = fills
+
+    def __iter__(self):
+        x, y = torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64)
+        for number in range(4):
+            if self.fills:
+                x.fill_(number)
+            yield {"x": [x], "y": y}
+
+
+class Takes(TinyModule):
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch["x"][0], batch["y"]), batch_idx)
+
+    def test_step(self, batch, batch_idx):
+        self.log("x", batch["x"][0].mean(), batch_size=2)
+
+    def predict_step(self, batch, batch_idx):
+        return batch["x"][0].mean().item()
+
+
+@pytest.mark.parametrize("loader", [OneBuffer, lambda fills: DataLoader(OneBuffer(fills), batch_size=None)])
+def test_a_batch_that_the_next_one_overwrites_is_an_error(loader):
+    trainer = Trainer(max_epochs=1)
+    with pytest.raises(ValueError, match=r"^batch 0 of .* was changed in place while the batch after it"):
+        trainer.fit(Takes(), loader(True))
+    trainer.fit(Takes(), loader(False))
+
+
+@pytest.mark.parametrize("loader", [OneBuffer, lambda fills: DataLoader(OneBuffer(fills), batch_size=None)])
+def test_an_evaluation_may_be_given_every_batch_in_the_same_tensors(loader):
+    assert Trainer().test(Takes(), loader(True), verbose=False) == [{"x": 1.5}]
+    assert Trainer().predict(Takes(), loader(True)) == [0.0, 1.0, 2.0, 3.0]
+
+
 # ---- overfit_batches ----
 
 

@@ -141,7 +141,8 @@ class EvaluateLoop:
         epoch = trainer.progress.epoch if trainer.stage == "fit" else 0
         seed = seed_of(loader, device, epoch)
         set_epoch(loader.iterable, epoch)
-        with closing(batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx)) as fetched:
+        read = batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx, knows_last=False)
+        with closing(read) as fetched:
             for batch, is_last in trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch"):
                 metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
                 metrics.seen.add(dataloader_idx)

@@ -54,7 +54,8 @@ class PredictLoop:
         calls = trainer.bus.calls
         kept: list[Any] = []
         seed = seed_of(loader, trainer.strategy.device, 0)
-        with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
+        read = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx, knows_last=False)
+        with closing(read) as fetched:
             for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
                 for hook in calls.on_predict_batch_start:
                     hook(trainer, module, batch, batch_idx, dataloader_idx)
