@@ -141,7 +141,8 @@ class Entry:
         elif isinstance(before, Tensor):
             self.total = (torch.minimum if reduction == "min" else torch.maximum)(before, total)
         else:
-            self.total = (smallest if reduction == "min" else largest)((before, total))
+            both: list[Any] = [before, total]
+            self.total = (smallest if reduction == "min" else largest)(both)
 
     def latest(self) -> Tensor:
         """The latest value, as a tensor."""
