@@ -397,6 +397,12 @@ def test_an_evaluation_may_be_given_every_batch_in_the_same_tensors(loader):
     assert Trainer().test(Takes(), loader(True), verbose=False) == [{"x": 1.5}]
     assert Trainer().predict(Takes(), loader(True)) == [0.0, 1.0, 2.0, 3.0]
 
+    class Gives(Takes):
+        def predict_step(self, batch, batch_idx):
+            return batch["x"][0]
+
+    assert [prediction[0, 0].item() for prediction in Trainer().predict(Gives(), loader(True))] == [0.0, 1.0, 2.0, 3.0]
+
 
 # ---- overfit_batches ----
 

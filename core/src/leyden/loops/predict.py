@@ -75,9 +75,10 @@ class PredictLoop:
     def _to_cpu(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value.to("cpu")
+        moved = value.device.type != "cpu"
         value = value.detach().cpu()
-        if value.layout is torch.strided and value.untyped_storage().nbytes() > value.nbytes:
-            value = value.clone()  # a part of a tensor would keep all of it
+        if not moved or (value.layout is torch.strided and value.untyped_storage().nbytes() > value.nbytes):
+            value = value.clone()  # what the module or the loader may use again; and a part of a tensor would keep all of it
         self.kept_bytes += value.nbytes
         return value
 
