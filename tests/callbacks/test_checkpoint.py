@@ -548,3 +548,20 @@ def test_it_is_registered_as_checkpoint(tmp_path):
     trainer = Trainer(callbacks=[{"checkpoint": {"monitor": "val_acc", "mode": "max"}}], logger=False, default_root_dir=tmp_path)
     assert isinstance(trainer.checkpoint_callback, ModelCheckpoint)
     assert trainer.checkpoint_callback.monitor == "val_acc"
+
+
+def test_a_trainer_that_has_fitted_nothing_tests_the_checkpoint_of_another(fit):
+    trainer = fit(ModelCheckpoint())
+    again = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False)
+    assert again.test(TinyModule(), ckpt_path=trainer.checkpoint_callback.best_model_path, verbose=False) == trainer.test(
+        ckpt_path="best", verbose=False
+    )
+
+
+def test_a_test_of_an_older_checkpoint_leaves_the_best_one_as_it_was(fit, scripted):
+    checkpoint = ModelCheckpoint(monitor="score", mode="max", save_top_k=3)
+    trainer = fit(checkpoint, module=scripted([0.1, 0.5, 0.9]), max_epochs=3)
+    best, kept = checkpoint.best_model_path, checkpoint.best_k_models
+    trainer.test(ckpt_path=min(kept, key=kept.get), verbose=False)
+    assert Path(best).name == "epoch=2-step=12.ckpt"
+    assert (checkpoint.best_model_path, checkpoint.best_k_models) == (best, kept)

@@ -252,6 +252,14 @@ def test_checkpoints_are_plain_and_a_resumed_run_ends_with_the_same_bits(fit, tm
     assert torch.equal(module.layer.weight, start.layer.weight)
 
 
+def test_a_pruned_checkpoint_is_tested_by_a_trainer_that_has_pruned_nothing(fit, tmp_path):
+    trainer = fit(ModelPruning())
+    trainer.save_checkpoint(tmp_path / "pruned.ckpt")
+    again = Trainer(callbacks=[ModelPruning()], logger=False, enable_progress_bar=False, enable_model_summary=False)
+    again.test(TinyModule(), ckpt_path=tmp_path / "pruned.ckpt", verbose=False)
+    assert (again.module.layer.weight == 0).float().mean() >= 0.5
+
+
 def test_masks_may_stay_and_another_fit_can_start(fit):
     trainer = fit(ModelPruning(make_pruning_permanent=False))
     assert prune.is_pruned(trainer.module)

@@ -386,6 +386,31 @@ def test_callbacks_get_their_state_back():
     assert again.count == 8
 
 
+def test_an_evaluation_of_an_older_checkpoint_leaves_alone_what_a_fit_decided():
+    class Counts(Callback):
+        count = 0
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            self.count += 1
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state_dict):
+            self.count = state_dict["count"]
+
+    class Decides(Counts):
+        takes_state_in_evaluation = False
+
+    fitted(callbacks=[Counts(), Decides()])
+    callbacks = [Counts(), Decides()]
+    trainer = Trainer(max_epochs=2, callbacks=callbacks)
+    trainer.fit(Adam(), ckpt_path="run.ckpt")
+    assert [callback.count for callback in callbacks] == [8, 8]
+    trainer.test(ckpt_path="run.ckpt", verbose=False)
+    assert [callback.count for callback in callbacks] == [4, 8]
+
+
 def test_a_data_module_gets_its_state_back():
     class Data(DataModule):
         position = 7

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -203,6 +204,20 @@ def test_an_error_at_every_call_is_raised_and_keeps_what_was_there(monkeypatch, 
         assert not [path for path in root.iterdir() if path.name.endswith("leyden-tmp")]
     assert errors == [(code, True, True)] * len(errors)
     assert len(errors) > 10
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP], ids=errno.errorcode.get)
+def test_a_file_system_that_cannot_sync_directories_is_no_error(monkeypatch, tmp_path, code):
+    sync = os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    CheckpointIO().save(checkpoint(3), tmp_path / "step=3.ckpt")
+    assert CheckpointIO().load(tmp_path / "step=3.ckpt")["global_step"] == 3
 
 
 def test_an_error_of_space_says_what_is_needed_and_free(monkeypatch, tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, namedtuple
-from dataclasses import dataclass
+from collections import OrderedDict, UserDict, defaultdict, namedtuple
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import pytest
@@ -329,6 +329,21 @@ def test_an_iterator_for_two_epochs_is_an_error():
     )
 
 
+def test_a_validation_iterator_for_two_epochs_is_an_error_for_its_values_would_be_those_of_the_first():
+    with pytest.raises(ValueError) as caught:
+        fit([X], iter([X, Y]), max_epochs=2)
+    assert str(caught.value) == (
+        "val_dataloaders gave no batch to validate; pass a DataLoader, a list, or an iterable that starts anew each time (an "
+        "iterator can be read once)"
+    )
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_an_evaluation_of_a_stream_without_a_batch_is_an_error(stage):
+    with pytest.raises(ValueError, match=f"^dataloaders gave no batch to {stage}; pass a DataLoader, "):
+        getattr(Trainer(), stage)(TinyModule(), iter([]))
+
+
 # ---- CombinedLoader ----
 
 
@@ -346,6 +361,14 @@ def test_a_combined_loader_in_mode(mode, length, batches):
     assert len(loader) == length
     assert list(loader) == batches
     assert list(loader) == batches
+
+
+@pytest.mark.parametrize("empty", [numbers, lambda: iter([torch.ones(1)])])
+def test_a_loader_that_cannot_be_read_over_again_is_an_error_and_no_none(empty):
+    with pytest.raises(
+        ValueError, match=r"the loader \['b'\]\[1\] of a CombinedLoader gave no batch when it was read over again; it is"
+    ):
+        fit({"a": numbers(1, 2, 3), "b": [numbers(1, 2), empty()]})
 
 
 def test_a_combined_loader_can_be_trained_on():
@@ -542,6 +565,41 @@ def test_a_sampler_that_shuffles_by_epoch_is_told_the_epoch():
     assert epochs == [0, 1, 2, 0, 1]
 
 
+class Told:
+    """An order that notes which epoch it was told of."""
+
+    def __init__(self, order):
+        self.order, self.epochs = order, []
+
+    def __iter__(self):
+        return iter(self.order)
+
+    def __len__(self):
+        return len(self.order)
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def test_a_batch_sampler_that_shuffles_by_epoch_is_told_the_epoch():
+    told = Told([[0], [1]])
+    fit(DataLoader(Numbers([1, 2]), batch_sampler=told), max_epochs=2)
+    assert told.epochs == [0, 1]
+
+
+def test_samplers_of_several_training_loaders_are_told_the_epoch():
+    one, other = Told([0, 1]), Told([[0], [1]])
+    data = Numbers([1, 2])
+    fit({"a": DataLoader(data, sampler=one), "b": [DataLoader(data, batch_sampler=other)]}, max_epochs=2)
+    assert one.epochs == other.epochs == [0, 1]
+
+
+def test_samplers_of_validation_loaders_are_told_the_epoch():
+    told = Told([0, 1])
+    fit(DataLoader(Numbers([1, 2])), DataLoader(Numbers([1, 2]), sampler=told), max_epochs=2)
+    assert told.epochs == [0, 1]
+
+
 # ---- to the device ----
 
 
@@ -629,6 +687,52 @@ def test_tensors_are_found_in_batches_of_any_nesting():
     assert moved["object"].device.type == "meta"
     assert moved["none"] is None
     assert batch["list"][0].device.type == "cpu"
+
+
+class Encoding(UserDict):
+    """As a tokenizer's: it knows more than the tensors that it holds."""
+
+    def to(self, device):
+        moved = Encoding({key: value.to(device) for key, value in self.items()})
+        moved.words = self.words
+        return moved
+
+
+class Boxes(list):
+    """A list of the user's own."""
+
+
+@dataclass
+class Derived:
+    x: torch.Tensor
+    count: InitVar[int]
+    y: torch.Tensor = field(init=False)
+
+    def __post_init__(self, count):
+        self.y, self.z = self.x * count, self.x
+
+
+def test_batches_keep_their_types_on_their_way_to_the_device():
+    encoding = Encoding(x=X)
+    encoding.words = ["a"]
+    packed = nn.utils.rnn.pack_sequence([torch.ones(2, 1), torch.ones(1, 1)])
+    lists = defaultdict(list, x=X)
+    meta = torch.device("meta")
+    moved = move_to_device([encoding, packed, lists, Boxes([X]), Derived(X, 2), X.max(0)], meta)
+    assert [type(item) for item in moved] == [Encoding, type(packed), defaultdict, Boxes, Derived, torch.return_types.max]
+    assert (moved[0]["x"].device, moved[0].words) == (meta, ["a"])
+    assert (moved[1].data.device, moved[1].batch_sizes.device.type) == (meta, "cpu")
+    assert (moved[2]["x"].device, moved[2]["absent"]) == (meta, [])
+    assert moved[3][0].device == moved[4].x.device == moved[4].y.device == moved[4].z.device == moved[5].values.device == meta
+
+
+def test_predictions_keep_their_types():
+    class Gives(Takes):
+        def predict_step(self, batch, batch_idx):
+            return nn.utils.rnn.pack_sequence([torch.ones(2, 1)]), defaultdict(list, x=X)
+
+    [(packed, lists)] = Trainer().predict(Gives(), [X])
+    assert (type(packed), type(lists), lists["absent"]) == (nn.utils.rnn.PackedSequence, defaultdict, [])
 
 
 def test_a_module_class_in_a_batch_is_passed_on():

@@ -239,7 +239,7 @@ def test_hooks_of_modes_replace_eval_and_train():
     assert calls == ["eval", True, True, "train"]
 
 
-@pytest.mark.parametrize("stage", ["validate", "test", "predict", "fit"])
+@pytest.mark.parametrize("stage", ["validate", "test", "predict", "fit", "batches"])
 def test_a_run_inside_of_a_run_is_refused(stage):
     class Asks(Callback):
         def on_train_epoch_end(self, trainer, module):
@@ -252,4 +252,4 @@ def test_a_run_inside_of_a_run_is_refused(stage):
         f"trainer.{stage}() was called while trainer.fit() runs; call it afterwards, or have fit validate when you want it with "
         f"Trainer(val_check_interval=...)"
     )
-    assert getattr(trainer, stage)(TinyModule()) if stage != "fit" else trainer.test(TinyModule(), verbose=False)
+    assert getattr(trainer, stage)(TinyModule()) if stage not in ("fit", "batches") else trainer.test(TinyModule(), verbose=False)

@@ -62,6 +62,22 @@ def test_limit_val_batches(limit, batches):
     assert len(counts.validated) == sum(trainer.num_val_batches) == batches
 
 
+@pytest.mark.parametrize(("fraction", "batches"), [(0.29, 29), (0.57, 57), (0.58, 58), (0.999, 99)])
+def test_a_fraction_of_the_batches_is_what_it_says(fraction, batches):
+    trainer = Trainer(max_epochs=1, limit_train_batches=fraction, limit_val_batches=fraction, val_check_interval=0.57)
+    batches_given = [(torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64))] * 100
+    trainer.fit(TinyModule(), batches_given, batches_given)
+    assert (trainer.global_step, trainer.num_val_batches) == (batches, [batches])
+    assert trainer.fit_loop.validate_every == int(batches * 57 / 100)
+
+
+def test_the_smallest_fraction_that_is_named_is_large_enough():
+    with pytest.raises(ValueError, match=r"pass at least 0\.333334, or") as caught:
+        fit(train=[(torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64))] * 3, limit_train_batches=0.2)
+    named = float(str(caught.value).partition("at least ")[2].partition(",")[0])
+    assert fit(train=[(torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64))] * 3, limit_train_batches=named)[0].global_step == 1
+
+
 def test_a_fraction_of_so_few_batches_that_none_is_left_is_an_error():
     with pytest.raises(ValueError) as caught:
         fit(limit_train_batches=0.2)

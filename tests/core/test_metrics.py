@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from leyden import Callback, Logger, Trainer, hookimpl
 from leyden.testing import TinyModule
+from torch.utils.data import BatchSampler, DataLoader, SubsetRandomSampler, TensorDataset
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 
@@ -194,8 +197,46 @@ def test_a_mean_is_weighted_by_batch_size():
     assert reduced() == (1 * 1 + 3 * 2 + 4 * 3) / 8
 
 
+@pytest.mark.parametrize(
+    ("order", "drop_last", "expected"), [(range(10), False, 4.5), (range(10), True, 3.5), (SubsetRandomSampler([5]), False, 5.0)]
+)
+def test_a_mean_is_weighted_by_the_batches_of_a_batch_sampler_of_the_users(order, drop_last, expected):
+    data = TensorDataset(torch.arange(100.0).view(100, 1))  # most of which the batch sampler leaves out
+    loader = DataLoader(data, batch_sampler=BatchSampler(order, 4, drop_last))
+    assert reduced(batches=loader) == expected
+
+
 def test_a_given_batch_size_is_the_weight():
     assert reduced(batch_size=1) == 2.0
+
+
+@pytest.mark.parametrize("first", ["x", "x_epoch"])
+def test_two_names_that_would_be_one_key_are_an_error(first):
+    class Logs(Silent):
+        def training_step(self, batch, batch_idx):
+            for name in (first, {"x": "x_epoch", "x_epoch": "x"}[first]):
+                self.log(name, 1.0, on_step=name == "x", on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(ValueError, match="would both be recorded as 'x_epoch'; give one of them another name"):
+        fit(Logs())
+
+
+@pytest.mark.parametrize("make", [float, torch.tensor])
+def test_a_batch_without_samples_counts_for_nothing_in_a_mean(make):
+    given = iter([(1.0, 1), (math.nan, 0), (100.0, 0), (3.0, 3)])
+
+    class Logs(Silent):
+        def test_step(self, batch, batch_idx):
+            value, size = next(given)
+            self.log("x", make(value), batch_size=size)
+
+    assert Trainer().test(Logs(), [torch.zeros(1, 8)] * 4, verbose=False) == [{"x": 2.5}]
+
+
+@pytest.mark.parametrize("size", [0, None])
+def test_the_mean_of_no_samples_at_all_is_nan(size):
+    assert math.isnan(reduced(lambda batch: 1.0, [torch.zeros(0, 8)] * 2, batch_size=size))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +264,16 @@ def test_tensors_and_numbers_may_be_mixed_under_one_key():
         assert reduced(value=lambda batch, mixed=mixed: next(mixed), reduce_fx=reduce_fx) == expected
         mixed = iter([1, torch.tensor(2.0), 3.0])
         assert reduced(value=lambda batch, mixed=mixed: next(mixed), reduce_fx=reduce_fx) == expected
+
+
+@pytest.mark.parametrize("reduce_fx", ["min", "max"])
+@pytest.mark.parametrize("first", [0, 1, 2, 64])
+@pytest.mark.parametrize("make", [float, torch.tensor])
+def test_an_extreme_is_nan_where_one_value_is_wherever_that_stands(reduce_fx, first, make):
+    numbers = [float(number) for number in range(100)]
+    numbers[first] = math.nan
+    given = iter(numbers)
+    assert math.isnan(reduced(lambda batch: make(next(given)), [torch.zeros(1, 8)] * 100, reduce_fx=reduce_fx))
 
 
 def test_a_long_sum_of_float32_keeps_its_digits():

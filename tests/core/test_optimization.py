@@ -661,6 +661,35 @@ def test_a_loss_weight_weights_a_batch_in_its_window():
     assert module.seen == [pytest.approx((1 * 1 + 3 * 5) / 4)]
 
 
+def test_a_batch_of_no_weight_counts_for_nothing_in_its_window():
+    class Weighted(Pull):
+        def training_step(self, batch, batch_idx):
+            return {"loss": super().training_step(batch, batch_idx), "loss_weight": [0, 3, 0, 0][batch_idx]}
+
+    module = Weighted()
+    Trainer(max_epochs=1, accumulate_grad_batches=2).fit(
+        module, [torch.ones(1), torch.full((1,), 5.0), torch.ones(1), torch.ones(1)]
+    )
+    assert module.seen == [pytest.approx(5.0), 0.0]
+
+
+def test_in_manual_optimization_a_batch_without_samples_counts_for_nothing_in_its_window():
+    class Manual(Pull):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward((self.weight * batch).sum() / max(len(batch), 1))
+            optimizer.step()
+
+    module = Manual()
+    Trainer(max_epochs=1, accumulate_grad_batches=2).fit(
+        module, [torch.ones(0), torch.full((1,), 5.0), torch.ones(0), torch.ones(0)]
+    )
+    assert module.seen == [pytest.approx(5.0), 0.0]
+
+
 # ---- misuse ----
 
 

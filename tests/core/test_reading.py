@@ -15,6 +15,7 @@ import leyden.data.reading
 import pytest
 import torch
 from leyden import Callback, Trainer
+from leyden.data.combined import CombinedLoader
 from leyden.testing import RandomData, TinyModule
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -355,6 +356,54 @@ def test_persistent_workers_are_used_again_in_every_epoch_of_a_run():
     assert len(set(itertools.chain(*processes))) == 2
 
 
+# ---- batches that are read ahead ----
+
+
+class OneBuffer(IterableDataset):
+    """Gives every batch in the same tensors."""
+
+    def __init__(self, fills):
+        self.fills = fills
+
+    def __iter__(self):
+        x, y = torch.zeros(2, 8), torch.zeros(2, dtype=torch.int64)
+        for number in range(4):
+            if self.fills:
+                x.fill_(number)
+            yield {"x": [x], "y": y}
+
+
+class Takes(TinyModule):
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch["x"][0], batch["y"]), batch_idx)
+
+    def test_step(self, batch, batch_idx):
+        self.log("x", batch["x"][0].mean(), batch_size=2)
+
+    def predict_step(self, batch, batch_idx):
+        return batch["x"][0].mean().item()
+
+
+@pytest.mark.parametrize("loader", [OneBuffer, lambda fills: DataLoader(OneBuffer(fills), batch_size=None)])
+def test_a_batch_that_the_next_one_overwrites_is_an_error(loader):
+    trainer = Trainer(max_epochs=1)
+    with pytest.raises(ValueError, match=r"^batch 0 of .* was changed in place while the batch after it"):
+        trainer.fit(Takes(), loader(True))
+    trainer.fit(Takes(), loader(False))
+
+
+@pytest.mark.parametrize("loader", [OneBuffer, lambda fills: DataLoader(OneBuffer(fills), batch_size=None)])
+def test_an_evaluation_may_be_given_every_batch_in_the_same_tensors(loader):
+    assert Trainer().test(Takes(), loader(True), verbose=False) == [{"x": 1.5}]
+    assert Trainer().predict(Takes(), loader(True)) == [0.0, 1.0, 2.0, 3.0]
+
+    class Gives(Takes):
+        def predict_step(self, batch, batch_idx):
+            return batch["x"][0]
+
+    assert [prediction[0, 0].item() for prediction in Trainer().predict(Gives(), loader(True))] == [0.0, 1.0, 2.0, 3.0]
+
+
 # ---- overfit_batches ----
 
 
@@ -397,6 +446,57 @@ def test_overfit_batches_trains_and_validates_on_the_same_samples_in_every_epoch
     assert len(first) == 6
     assert (first == [0, 1, 2, 3, 4, 5]) is not shuffle
     assert module.trained == module.validated == {0: first, 1: first, 2: first}
+
+
+def test_overfit_batches_of_a_loader_of_single_samples_are_the_same_in_every_epoch():
+    class Single(Seen):
+        def training_step(self, batch, batch_idx):
+            return super().training_step([part[None] for part in batch], batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            super().validation_step([part[None] for part in batch], batch_idx)
+
+    module = Single()
+    Trainer(max_epochs=3, num_sanity_val_steps=0, overfit_batches=4).fit(module, DataLoader(Ids(), batch_size=None, shuffle=True))
+    first = module.trained[0]
+    assert len(first) == 4
+    assert module.trained == module.validated == {0: first, 1: first, 2: first}
+
+
+@pytest.mark.parametrize(("mode", "batches"), [("max_size_cycle", 3), ("min_size", 2), ("max_size", 3)])
+def test_overfit_batches_of_several_loaders_are_the_same_samples_in_every_epoch(mode, batches):
+    class Several(Seen):
+        def note(self, seen, batch):
+            ids = [None if part is None else part[0][:, 0].tolist() for part in (batch["a"], batch["b"])]
+            seen.setdefault(self.current_epoch, []).append(ids)
+
+        def training_step(self, batch, batch_idx):
+            self.note(self.trained, batch)
+            return TinyModule.training_step(self, batch["a"], batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            self.note(self.validated, batch)
+
+    module = Several()
+    loaders = {"a": DataLoader(Ids(), batch_size=3, shuffle=True), "b": DataLoader(Ids(), batch_size=6, shuffle=True)}
+    trainer = Trainer(max_epochs=3, num_sanity_val_steps=0, overfit_batches=3)
+    trainer.fit(module, CombinedLoader(loaders, mode))
+    first = module.trained[0]
+    assert len(first) == batches
+    assert module.trained == module.validated == {0: first, 1: first, 2: first}
+
+
+def test_overfit_batches_of_loaders_in_sequence_are_the_first_of_them_all():
+    class InSequence(Seen):
+        def training_step(self, batch, batch_idx):
+            batch, inner_idx, loader_idx = batch
+            self.trained.setdefault(self.current_epoch, []).append((loader_idx, inner_idx, batch[0][:, 0].tolist()))
+            return TinyModule.training_step(self, batch, batch_idx)
+
+    module, loaders = InSequence(), [DataLoader(Ids(), batch_size=4, shuffle=True) for _ in range(3)]
+    Trainer(max_epochs=2, limit_val_batches=0, overfit_batches=5).fit(module, CombinedLoader(loaders, "sequential"))
+    assert [place[:2] for place in module.trained[0]] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert module.trained[0] == module.trained[1]
 
 
 def test_overfit_batches_as_a_fraction():

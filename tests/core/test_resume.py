@@ -187,6 +187,41 @@ def test_a_run_goes_on_exactly_from_every_hook():
         assert_goes_on(at, whole, val_check_interval=2)
 
 
+class SavesAtEnd(Callback):
+    """Saves at the end of each epoch, cut short or not, and asks to stop after a batch if it is to."""
+
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        trainer.should_stop |= trainer.progress.total_batches == self.stop_after
+
+    @hookimpl(trylast=True)
+    def on_train_epoch_end(self, trainer):
+        trainer.save_checkpoint("end.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("stop", "accumulate"), [({"max_steps": 3}, 1), ({"max_steps": 1}, 2), ({"stop_after": 4}, 3), ({"stop_after": 7}, 1)]
+)
+def test_a_run_that_stopped_inside_an_epoch_goes_on_with_the_rest_of_it(stop, accumulate):
+    """Not with the next epoch, which would leave out samples whenever a run is extended."""
+    stop, options = dict(stop), {"accumulate_grad_batches": accumulate, "log_every_n_steps": 1, "val_check_interval": 2}
+    whole, _, logged, _ = whole_run(**options)
+    callback = SavesAtEnd(stop.pop("stop_after", None))
+    before = fresh(Net)
+    make_trainer(callback, (), {**options, **stop}).fit(before, train(), val())
+    seed_all(99)
+    after = Net()
+    history = make_trainer(SavesAtEnd(), (), options).fit(after, train(), val(), ckpt_path="end.ckpt")
+    trained = [[item for item in seen if item[0] != "val"] for seen in (before.seen + after.seen, whole.seen)]
+    assert trained[0] == trained[1]
+    epochs = {key: value for record in records(history) for key, value in record[2].items() if key in ("loss_epoch", "largest")}
+    assert epochs == {key: value for record in logged for key, value in record[2].items() if key in epochs}
+    for (name, value), (_, other) in zip(whole.state_dict().items(), after.state_dict().items(), strict=True):
+        assert torch.equal(value, other), name
+
+
 OPTIONS = {
     "plain": {},
     "accumulates": {"accumulate_grad_batches": 3, "val_check_interval": 2},

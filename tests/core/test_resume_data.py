@@ -73,6 +73,27 @@ class Pairs:
         return iter([order[index : index + 3] for index in range(0, 14, 3)])
 
 
+class InPlace:
+    """A sampler that shuffles, in place, what the epoch before has left: a list, buckets of a list, an array or a tensor."""
+
+    def __init__(self, kind):
+        buckets = [[*range(7)], [*range(7, 13)], [13]]
+        self.order = {"a list": [*range(14)], "buckets": buckets, "an array": np.arange(14, dtype=np.int32),
+                      "a tensor": torch.arange(14)}[kind]  # fmt: skip
+
+    def __len__(self):
+        return 14
+
+    def __iter__(self):
+        if isinstance(self.order, torch.Tensor):
+            self.order = self.order[torch.randperm(14)]
+        else:
+            (np.random if isinstance(self.order, np.ndarray) else random).shuffle(self.order)
+        for bucket in self.order if isinstance(self.order[0], list) else ():
+            random.shuffle(bucket)
+        return iter(np.concatenate(self.order).tolist() if isinstance(self.order[0], list) else [int(i) for i in self.order])
+
+
 class Saves:
     """A sampler that saves its position itself."""
 
@@ -152,6 +173,8 @@ LOADERS = {
     "a sampler with state": loader(sampler=Saves),
     **{f"a sampler that draws from {source}": loader(sampler=lambda source=source: Draws(source))
        for source in ("rounds", "global torch", "global numpy", "torch", "random", "numpy", "old numpy")},
+    **{f"a sampler that shuffles {kind} in place": loader(sampler=lambda kind=kind: InPlace(kind))
+       for kind in ("a list", "buckets", "an array", "a tensor")},
     "a stream": lambda: DataLoader(Numbers(), batch_size=3),
     "a stream with state": lambda: DataLoader(StatefulNumbers(), batch_size=3),
     "an iterable": Generated,

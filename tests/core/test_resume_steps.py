@@ -9,7 +9,7 @@ from leyden import Callback, Precision, Trainer
 from leyden.testing import TinyModule
 from torch.optim import lr_scheduler
 
-from .test_resume import Net, assert_goes_on, train, whole_run
+from .test_resume import Net, assert_goes_on, train, val, whole_run
 
 pytestmark = pytest.mark.usefixtures("core_alone")
 
@@ -303,3 +303,26 @@ def test_resuming_with_other_optimizers_is_refused_with_what_differs(make, said)
         Trainer(max_epochs=2).fit(Other(), ckpt_path="run.ckpt")
     assert said in str(caught.value)
     assert str(caught.value).startswith("training cannot continue from this checkpoint, because configure_optimizers returned ")
+
+
+def test_a_checkpoint_saved_after_a_fit_that_failed_in_a_validation_repeats_all_of_it(capsys):
+    """What the validation had logged was let go of when the run ended: the rest alone would be another value."""
+
+    class Fails(Net):
+        fails = True
+
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            self.log("index", float(batch_idx), batch_size=1)
+            if batch_idx == 2 and self.fails and not self.trainer.sanity_checking:
+                raise KeyError(batch_idx)
+
+    trainer = Trainer(max_epochs=1, num_sanity_val_steps=0)
+    with pytest.raises(KeyError):
+        trainer.fit(Fails(), train(), val())
+    trainer.save_checkpoint("late.ckpt")
+    module = Fails()
+    module.fails = False
+    resumed = Trainer(max_epochs=1)
+    resumed.fit(module, train(), val(), ckpt_path="late.ckpt")
+    assert (resumed.callback_metrics["index"].item(), resumed.global_step) == (1.0, 5)
+    assert "the checkpoint was saved after its fit had ended inside epoch 0, so random numbers, an" in capsys.readouterr().err

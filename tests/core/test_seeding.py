@@ -41,7 +41,7 @@ def test_nothing_is_printed(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, "many", "1.5"])
+@pytest.mark.parametrize("seed", [-1, 2**32, "many", "1.5", 1.5, float("nan"), float("inf")])
 def test_a_seed_is_a_whole_number_of_32_bits(seed):
     with pytest.raises(ValueError) as caught:
         seed_everything(seed)

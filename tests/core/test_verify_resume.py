@@ -127,7 +127,7 @@ def test_a_process_that_is_killed_and_started_again_does_what_one_does():
     def run(*words):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "train.py", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1200, check=False)
 
     whole = run(-1, workers).stdout.splitlines()
     killed = run(kill, workers)
@@ -142,3 +142,35 @@ def test_a_process_that_is_killed_and_started_again_does_what_one_does():
     before = killed.stdout.splitlines()
     assert [line for line in whole if line[0] != "{"][:saved] == [line for line in before if line[0] != "{"][:saved]
     assert len([line for line in lines if line[0] != "{"]) == 14 - saved
+
+
+FORKS = """
+import torch
+from leyden import Trainer
+from leyden.testing import TinyModule, run_ranks
+
+big = torch.ones(2000, 2000)
+
+class Big(TinyModule):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) + 0 * torch.softmax(big, 1).mean()
+
+if __name__ == "__main__":
+    torch.softmax(big, 1)  # starts OpenMP's threads
+    print(bool(Trainer(max_epochs=1, logger=False, enable_checkpointing=False).verify_resume(Big(), at=1)))
+    print(run_ranks(lambda environment: round(torch.softmax(big, 1).sum().item())))
+"""
+
+
+def test_forks_of_a_process_that_has_computed_with_several_threads_do_not_wait_for_these(tmp_path):
+    (tmp_path / "forks.py").write_text(FORKS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    process = subprocess.Popen(
+        [sys.executable, "forks.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # and its forks
+    assert said.splitlines()[-2:] == ["True", "[2000, 2000]"]

@@ -26,6 +26,10 @@ class Callback(Hooks, Component):
     """What it is to the Trainer: ``"checkpointing"``, ``"progress_bar"``, ``"model_summary"`` answer its ``enable_*`` switches,
     ``"early_stopping"`` is found as ``trainer.early_stopping_callback``."""
 
+    takes_state_in_evaluation: ClassVar[bool] = True
+    """Whether ``validate``, ``test`` and ``predict`` with a ``ckpt_path`` give it its state too, and not ``fit`` alone. Not where
+    that is what a fit has saved or decided, which the state of an older checkpoint would undo."""
+
     @property
     def state_key(self) -> str:
         """The key of this callback's state in a checkpoint; unique among the stateful callbacks of a run.

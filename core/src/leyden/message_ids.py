@@ -32,4 +32,5 @@ IDS: dict[str, str] = {
     "LY036": "A loader of which each process reads everything, for its samples cannot be dealt out.",
     "LY037": "A fit went through its batches and made no optimizer step.",
     "LY038": "configure_optimizers returned None, so that a fit updates nothing.",
+    "LY039": "A checkpoint was saved after its fit had ended inside an epoch, so that some of its state is missing.",
 }

@@ -196,7 +196,8 @@ class Module(HyperparametersMixin, nn.Module):
             sync_dist_group: accepted where it is None.
             add_dataloader_idx: whether keys of several loaders differ, as the Trainer's ``loader_key_template`` says: by
                 ``/key`` of those given in a dict, else by ``/dataloader_idx_N``.
-            batch_size: the weight of this batch in a mean; found from the batch if not given.
+            batch_size: the weight of this batch in a mean; if not given, the samples that torch's sampler drew for it, or with
+                another sampler those that the batch shows. Give it where ``collate_fn`` leaves samples out.
             metric_attribute: accepted for existing code; a torchmetrics object needs no such hint.
             rank_zero_only: whether only rank 0 calls this, so that the value is not reduced over processes.
 

@@ -71,7 +71,9 @@ def run_seed() -> int:
 def _checked(given: Any) -> int:
     try:
         number = int(given)
-    except (TypeError, ValueError):
+        if isinstance(given, float) and given != number:
+            raise ValueError(given)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"seed={given!r}: expected a whole number from 0 to {_MAX}") from None
     if not 0 <= number <= _MAX:
         raise ValueError(f"seed={given!r}: expected a whole number from 0 to {_MAX}")

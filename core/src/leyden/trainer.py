@@ -409,6 +409,7 @@ class Trainer(Settings, RunState):
             Each batch, on its device.
         """
         train_dataloaders, datamodule = _check_fit("batches", model, train_dataloaders, val_dataloaders, datamodule)
+        self._refuse_inside_of_a_run("batches")
         self.progress, self.history = Progress(), History()
         if self.strategy.world_size > 1:
             raise ValueError("trainer.batches() runs in one process; use fit() with several")

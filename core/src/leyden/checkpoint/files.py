@@ -209,8 +209,12 @@ def sync_directory(directory: Path) -> None:
     """Makes a rename survive a power failure, where the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return  # Windows cannot open a directory
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # what file systems say that cannot, FUSE's and shared
+            raise

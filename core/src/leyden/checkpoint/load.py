@@ -37,9 +37,11 @@ def restore_callbacks(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     for participant in trainer.bus.participants:
         if participant.plugin is not module:
             trainer.bus.call_one(participant.plugin, "on_load_checkpoint", trainer, module, checkpoint)
-    states = checkpoint.get("callbacks", {})
+    states, fits = checkpoint.get("callbacks", {}), trainer.stage == "fit"
     for callback in trainer.callbacks:
-        if isinstance(callback, Callback) and callback.state_key in states:
+        if not isinstance(callback, Callback) or not (fits or callback.takes_state_in_evaluation):
+            continue
+        if callback.state_key in states:
             callback.load_state_dict(states[callback.state_key])
 
 

@@ -99,6 +99,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "is_last": trainer.is_last_batch,
         "since_validation": time.monotonic() - loop.last_validation,
         "failed": _in_step(trainer.progress),
+        "cut": loop.cut,
     }
     own = {
         "random": random_state(),
@@ -146,11 +147,13 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
             trainer.streams[purpose].load_state_dict(state)
     loop.resumes = lambda: set_random_state(mine["random"])
     if "loop" not in own:
+        _begin_anew(trainer.progress)
         return
     device = trainer.strategy.device
     where = own["loop"]
     loop.stepped, trainer.is_last_batch = where["stepped"], where["is_last"]
     loop.last_validation = time.monotonic() - where["since_validation"]
+    loop.cut = where.get("cut", False)
     if where["failed"]:
         notify(
             "LY034",
@@ -166,6 +169,21 @@ def restore_loop(trainer: Trainer, loop: FitLoop, checkpoint: dict[str, Any]) ->
         if name in parameters:
             parameters[name].grad = gradient.to(device)
     load_metrics_state(trainer.metrics, loop.module, mine["metrics"], device)
+
+
+def _begin_anew(progress: Progress) -> None:
+    """Goes on from a checkpoint that was saved when its fit was over: of one that failed, much was let go of by then."""
+    if not progress.batch and not progress.moment:
+        return
+    notify(
+        "LY039",
+        f"the checkpoint was saved after its fit had ended inside epoch {progress.epoch}, so random numbers, an unfinished "
+        f"accumulation window, a validation under way and what the epoch had logged start anew; a callback that saves in "
+        f"on_exception keeps them",
+    )
+    progress.validation.clear()
+    if progress.moment == BATCH_START:
+        progress.moment = ""
 
 
 def _deal_anew(trainer: Trainer, loop: FitLoop, own: dict[str, Any]) -> None:
@@ -189,6 +207,7 @@ def _deal_anew(trainer: Trainer, loop: FitLoop, own: dict[str, Any]) -> None:
     metrics = shared_metrics_state([state["metrics"] for state in ranks], strategy.rank, strategy.world_size)
     load_metrics_state(trainer.metrics, loop.module, metrics, strategy.device)
     loop.stepped, trainer.is_last_batch, loop.resumes = where["stepped"], has_ended, _nothing
+    loop.cut = where.get("cut", False)
     loop.last_validation = time.monotonic() - where["since_validation"]
     if progress.moment == BATCH_START and progress.batch:
         progress.moment = ""  # it is another batch

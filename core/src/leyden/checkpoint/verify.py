@@ -56,8 +56,8 @@ class ResumeReport:
 def verify(make_fit: Fit, at: int, steps: int | None = None) -> ResumeReport:
     """Runs ``steps`` optimizer steps, and again ``at`` of them, a kill, and the rest from a checkpoint; compares the two.
 
-    Each run is a process of its own, made by fork, so that it begins as the others do. Loggers and callbacks that save
-    checkpoints are left out, for the runs are not to leave files.
+    Each run is a process of its own, made by fork, so that it begins as the others do; torch has one thread there. Loggers and
+    callbacks that save checkpoints are left out, for the runs are not to leave files.
 
     Args:
         make_fit: makes the Trainer and the arguments of ``fit``.
@@ -96,6 +96,7 @@ def _process(function: Callable[..., None], *args: Any, killed: bool = False) ->
 
 
 def _run(make_fit: Fit, result: Path, ckpt_path: Path | None, kill: tuple[int, Path] | None, steps: int) -> None:
+    torch.set_num_threads(1)  # a fork has none of its parent's OpenMP threads, and would wait for them for ever
     trainer, arguments = make_fit()
     watch = _Watch(kill)
     trainer.loggers = []

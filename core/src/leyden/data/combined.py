@@ -15,6 +15,8 @@ _LENGTHS: dict[str, Callable[[list[int | float]], int | float]] = {
     "sequential": sum,
 }
 
+_NOTHING = object()
+
 
 class CombinedLoader:
     """Reads a list or dict of loaders, nested as the user likes; a batch has the same nesting.
@@ -45,6 +47,10 @@ class CombinedLoader:
         found: list[Any] = []
         _map(self.iterables, found.append)
         return found
+
+    def with_loaders(self, loaders: list[Any]) -> CombinedLoader:
+        """One of the same nesting and mode that reads other loaders, given in order."""
+        return CombinedLoader(_filled(self.iterables, loaders), self.mode)
 
     def __len__(self) -> int:
         """Batches in an epoch.
@@ -113,7 +119,13 @@ class CombinedLoader:
                 if self.mode == "max_size_cycle":
                     cycles[index] += 1
                     iterators[index] = opened(index, cycles[index], 0)
-                    values[-1] = next(iterators[index], None)
+                    values[-1] = next(iterators[index], _NOTHING)
+                    if values[-1] is _NOTHING:
+                        raise ValueError(
+                            f"the loader {_places(self.iterables)[index]} of a CombinedLoader gave no batch when it was read "
+                            f"over again; it is empty, or an iterator, which can be read once: pass a DataLoader or a list, or "
+                            f"CombinedLoader(..., mode='min_size')"
+                        )
             yield _filled(self.iterables, values)
 
 
@@ -128,6 +140,17 @@ def _map(value: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(inner(item) for item in value)
     return function(value)
+
+
+def _places(value: Any, at: str = "") -> list[str]:
+    """Where in a nesting each loader is, in order, as one would write it: ``['a'][0]``."""
+    if isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        nested = ((key, item, several(item)) for key, item in items)
+        return [
+            place for key, item, nest in nested for place in (_places(item, f"{at}[{key!r}]") if nest else [f"{at}[{key!r}]"])
+        ]
+    return [at]
 
 
 def _filled(iterables: Any, values: list[Any]) -> Any:

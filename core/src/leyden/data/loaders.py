@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,12 @@ class Loader:
             return None, None
         size = loader.batch_sampler.batch_size
         try:
-            # A sampler without length raises.
-            samples = len(loader.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
+            # A sampler without length raises. Of a batch sampler that the user made, the loader's own attributes know nothing.
+            samples = len(loader.batch_sampler.sampler) if self.samples is None else self.samples  # type: ignore[arg-type]
             rest = samples - int(self.whole - 1) * size
         except TypeError:
             return None, None
-        return size, rest if self.length == self.whole and not loader.drop_last else size
+        return size, rest if self.length == self.whole and not loader.batch_sampler.drop_last else size
 
 
 def source(stage: str, given: Any, datamodule: DataModule | None, module: Module) -> tuple[Any, str]:
@@ -170,6 +171,11 @@ def length_of(iterable: Any) -> int | float:
         return INFINITE
 
 
+def part_of(whole: int | float, fraction: float) -> int:
+    """The whole batches that a fraction of so many is: of 0.57 of 100 they are 57, although that product is a little less."""
+    return int(whole * fraction + 1e-6)
+
+
 def limited(
     iterable: Any, limit: float, argument: str, where: str, name: str | None = None, whole: int | float | None = None
 ) -> Loader:
@@ -200,11 +206,11 @@ def limited(
         return Loader(iterable, whole if limit else 0, whole, reliable, name, where)
     if whole == INFINITE:
         raise ValueError(f"{argument}={limit}: {where} does not say how many batches it has; pass a whole number of batches")
-    length = int(whole * limit)
+    length = part_of(whole, limit)
     if not length and whole:
         raise ValueError(
             f"{argument}={limit}: a fraction of {limit} of the {int(whole)} batches of {where} is none; "
-            f"pass at least {1 / whole:.3g}, or a whole number of batches"
+            f"pass at least {math.ceil(1e6 / whole) / 1e6:g}, or a whole number of batches"
         )
     return Loader(iterable, length, whole, reliable, name, where)
 
@@ -224,13 +230,11 @@ def names_of(loaders: Iterable[Loader]) -> list[str]:
 
 
 def set_epoch(iterable: Any, epoch: int) -> None:
-    """Tells samplers that shuffle by epoch, as ``DistributedSampler`` does, which one it is."""
-    for owner in (
-        getattr(iterable, "sampler", None),
-        getattr(getattr(iterable, "batch_sampler", None), "sampler", None),
-        iterable,
-    ):
-        setter = getattr(owner, "set_epoch", None)
-        if callable(setter):
-            setter(epoch)
-            return
+    """Tells loaders, samplers and batch samplers that shuffle by epoch, as ``DistributedSampler`` does, which one it is."""
+    for loader in getattr(iterable, "flattened", [iterable]):  # those that a CombinedLoader reads
+        batches = getattr(loader, "batch_sampler", None)
+        owners = (getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None), loader)
+        for owner in {id(owner): owner for owner in owners}.values():
+            setter = getattr(owner, "set_epoch", None)
+            if callable(setter):
+                setter(epoch)

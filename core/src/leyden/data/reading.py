@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from leyden.data.duplicates import duplicate_check
@@ -193,11 +194,26 @@ def read_ahead(reader: Reader, length: int | float) -> Generator[tuple[Any, bool
             index += 1
             if index < length:
                 reader.stream.mark()
+            versions, number = _versions(ready), reader.number - 1
             following = reader.read() if index < length else _END
+            if versions != _versions(ready):
+                raise ValueError(
+                    f"batch {number} of {reader.where} was changed in place while the batch after it was read, which is done "
+                    f"ahead; give each batch tensors of its own, for instance by .clone()"
+                )
             yield ready, following is _END
             ready = following
     finally:
         reader.close()
+
+
+def _versions(batch: Any) -> Any:
+    """How often each tensor of a batch was changed in place."""
+    if isinstance(batch, Tensor):
+        return None if batch.is_inference() else batch._version
+    if isinstance(batch, Mapping):
+        return [_versions(value) for value in batch.values()]
+    return [_versions(value) for value in batch] if isinstance(batch, list | tuple) else None
 
 
 def _end_workers(iterator: Any) -> None:

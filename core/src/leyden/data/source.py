@@ -67,17 +67,21 @@ def batches(
     epoch: object = 0,
     done: int = 0,
     sure: bool = True,
+    knows_last: bool = True,
 ) -> Generator[tuple[Any, bool], None, None]:
     """Pairs of a batch on the device and whether it is the last, for one epoch of one loader, after ``done`` batches of it.
 
     Close it where reading ends early: a traceback that somebody keeps would keep the loader's workers too. One batch is read
     ahead where the length is not certain, where a copy to the device can overlap the step before, and where a length that
-    turned out to be wrong would not do (``sure`` is False).
+    turned out to be wrong would not do (``sure`` is False). Where nobody asks which batch is the last (``knows_last`` is False),
+    that is done for a device alone.
     """
     assert loader.stream is not None
     ahead = not loader.reliable or device.type != "cpu" or not sure
     loader.stream.read_ahead(ahead)
     reader = Reader(loader.stream, loader.where, transfer, dataloader_idx, epoch, done)
+    if not knows_last and device.type == "cpu":
+        ahead = False
     return read_ahead(reader, loader.reads - done) if ahead else counted(reader, loader.reads - done)
 
 

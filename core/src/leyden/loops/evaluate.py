@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leyden.data.loaders import INFINITE, Loader, names_of
+from leyden.data.loaders import INFINITE, Loader, names_of, set_epoch
 from leyden.data.source import batches, bind_transfer
 from leyden.loops.signature import bind_step
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH
@@ -140,7 +140,9 @@ class EvaluateLoop:
         batch_size, last_size = loader.batch_sizes()
         epoch = trainer.progress.epoch if trainer.stage == "fit" else 0
         seed = seed_of(loader, device, epoch)
-        with closing(batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx)) as fetched:
+        set_epoch(loader.iterable, epoch)
+        read = batches(loader, self.transfer, device, dataloader_idx, epoch, done=batch_idx, knows_last=False)
+        with closing(read) as fetched:
             for batch, is_last in trainer.profiler.wrap_iterator(fetched, f"[Data]{self.stage}.fetch"):
                 metrics.batch, metrics.batch_size = batch, last_size if is_last else batch_size
                 metrics.seen.add(dataloader_idx)
@@ -159,6 +161,12 @@ class EvaluateLoop:
                 if trainer.interrupt_requested:
                     trainer.stop_for_signal()
                 metrics.batch = None
+        if not batch_idx and loader.length and limit and trainer.world_size == 1:
+            # Values of the evaluation before it would go for this one's.
+            raise ValueError(
+                f"{loader.where} gave no batch to {'validate' if self.stage == 'validation' else 'test'}; pass a DataLoader, a "
+                f"list, or an iterable that starts anew each time (an iterator can be read once)"
+            )
         seed(batch_idx)  # whatever draws next finds the generators alike, also in a run that was resumed behind the last batch
 
     def _for_loggers(self, results: list[dict[str, float]]) -> dict[str, float]:

@@ -72,6 +72,7 @@ class FitLoop:
         self.fetched: Generator[tuple[Any, bool], None, None] | None = None
         self.stepped = False
         """Whether training on the running batch updated parameters."""
+        self.cut = False  # whether training stops before the epoch's last batch, so that a resumed run goes on with the rest
         self.log_record = trainer.profiler.wrap(trainer.log_record, "[Log]record")
         for part, name, action in ((self, "_validate", "[Loop]validation"), (schedulers, "advance", "[Step]schedulers")):
             trainer.profiler.wrap_method(part, name, action)
@@ -135,8 +136,10 @@ class FitLoop:
         trainer, module, progress, metrics, step = self.trainer, self.module, self.progress, self.trainer.metrics, self.step
         calls, loader, numbers = trainer.bus.calls, self.loader, self.numbers
         moment = progress.moment  # of the checkpoint that the run goes on from, else empty
-        if moment == EPOCH_END:
+        if moment == EPOCH_END and (not self.cut or stops_inside_epoch(self)):
             return
+        self.cut, moment = False, "" if moment == EPOCH_END else moment
+        progress.moment = moment
         batch_idx, skipped = progress.batch, False
         if not batch_idx and not moment:
             if loader.draws_once:
@@ -199,6 +202,7 @@ class FitLoop:
                 break
         metrics.batch = None
         if (is_last and not skipped) or stops_inside_epoch(self):
+            self.cut = not is_last and not skipped
             if is_last and batch_idx != trainer.num_training_batches:
                 check_given(self, batch_idx)
             return

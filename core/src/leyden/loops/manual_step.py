@@ -109,7 +109,7 @@ class ManualStep:
         metrics = self.trainer.metrics
         weight = samples_of(metrics.batch) if metrics.batch_size is None else metrics.batch_size
         if not self.window:
-            self.first, self.samples = weight, 0
+            self.first, self.samples = weight or 1, 0  # a first batch without samples is no measure of the others
         self.samples += weight
         self.share = weight / (self.first * self.accumulated)
         self.trainer.strategy.synchronize_gradients(self.module, self.due)
@@ -163,7 +163,7 @@ class ManualStep:
         trainer, module, optimizer = self.trainer, self.module, wrapped.optimizer
         if closure is None:
             trainer.precision.unscale(optimizer)
-            if self.accumulated > 1 and self.samples != self.first * self.accumulated:
+            if self.accumulated > 1 and self.samples not in (0, self.first * self.accumulated):
                 scale_gradients(optimizer, self.first * self.accumulated / self.samples)
             for hook in self.calls.on_before_optimizer_step:
                 hook(trainer, module, optimizer)

@@ -54,7 +54,8 @@ class PredictLoop:
         calls = trainer.bus.calls
         kept: list[Any] = []
         seed = seed_of(loader, trainer.strategy.device, 0)
-        with closing(batches(loader, self.transfer, trainer.strategy.device, dataloader_idx)) as fetched:
+        read = batches(loader, self.transfer, trainer.strategy.device, dataloader_idx, knows_last=False)
+        with closing(read) as fetched:
             for batch_idx, (batch, _) in enumerate(trainer.profiler.wrap_iterator(fetched, "[Data]predict.fetch")):
                 for hook in calls.on_predict_batch_start:
                     hook(trainer, module, batch, batch_idx, dataloader_idx)
@@ -63,7 +64,7 @@ class PredictLoop:
                 for hook in calls.on_predict_batch_end:
                     hook(trainer, module, outputs, batch, batch_idx, dataloader_idx)
                 if self.keep:
-                    kept.append(apply_to_tensors(outputs, self._to_cpu))
+                    kept.append(apply_to_tensors(outputs, self._to_cpu, whole=True))
                     if self.kept_bytes > self.max_bytes:
                         self._refuse(batch_idx, dataloader_idx)
                 del batch, outputs  # freed before the next batch is read
@@ -74,9 +75,10 @@ class PredictLoop:
     def _to_cpu(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value.to("cpu")
+        moved = value.device.type != "cpu"
         value = value.detach().cpu()
-        if value.layout is torch.strided and value.untyped_storage().nbytes() > value.nbytes:
-            value = value.clone()  # a part of a tensor would keep all of it
+        if not moved or (value.layout is torch.strided and value.untyped_storage().nbytes() > value.nbytes):
+            value = value.clone()  # what the module or the loader may use again; and a part of a tensor would keep all of it
         self.kept_bytes += value.nbytes
         return value
 

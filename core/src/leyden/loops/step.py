@@ -221,7 +221,8 @@ class TrainStep:
         if self.unscales:
             self.trainer.strategy.average_gradients(optimizer)  # so that an overflow on one process is one on all of them
             self.precision.unscale(optimizer)
-        if self.accumulated > 1 and self.samples != self.first * self.accumulated and not self.trainer.strategy.weighs_batches:
+        uneven = self.samples not in (0, self.first * self.accumulated)
+        if self.accumulated > 1 and uneven and not self.trainer.strategy.weighs_batches:
             scale_gradients(optimizer, self.first * self.accumulated / self.samples)
 
     def _share(self, output: Any, batch: Any) -> float:
@@ -235,7 +236,7 @@ class TrainStep:
             metrics = self.trainer.metrics
             weight = samples_of(batch) if metrics.batch_size is None else metrics.batch_size
         if self.window == 1:
-            self.first, self.samples = float(weight), 0
+            self.first, self.samples = float(weight) or 1.0, 0  # a first batch without samples is no measure of the others
         self.samples += float(weight)
         return float(weight) / (self.first * self.accumulated)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from leyden.data.loaders import INFINITE
+from leyden.data.loaders import INFINITE, part_of
 from leyden.loops.stopping import stops_inside_epoch
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def validation_interval(trainer: Trainer, length: int | float) -> int | float:
             f"val_check_interval={interval} is a fraction, but the training loader does not say how many batches it has; "
             f"pass a whole number of batches, or 1.0 for the end of each epoch"
         )
-    return max(1, int(length * interval))
+    return max(1, part_of(length, interval))
 
 
 def validation_due(loop: FitLoop, is_last: bool) -> bool:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from leyden.messages import listed
-from leyden.metrics.values import to_floats
+from leyden.metrics.values import largest, smallest, to_floats
 from leyden.strategy import Strategy
 
 _BLOCK = 256
 """Numbers that each process sends at once, whatever it has, so that processes with other keys do not wait for one another."""
-_FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
+_FUNCTIONS: dict[str, Callable[[list[float]], float]] = {"sum": sum, "min": smallest, "max": largest}
 _HEADER = 2  # a digest of the keys, and how many there are
 
 

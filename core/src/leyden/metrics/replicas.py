@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from leyden.metrics.store import REDUCTIONS, Metrics, is_metric
+from leyden.metrics.values import largest, smallest
 
 
 @dataclass
@@ -118,7 +119,7 @@ def _reduced(reduction: str, values: list[Any]) -> Any:
             pick = torch.minimum if reduction == "min" else torch.maximum
             result = pick(torch.as_tensor(result), torch.as_tensor(value))
         else:
-            result = min(result, value) if reduction == "min" else max(result, value)
+            result = (smallest if reduction == "min" else largest)((result, value))
     return result
 
 

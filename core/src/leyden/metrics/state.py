@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from leyden.messages import notify
 from leyden.metrics.store import EVAL_BATCH, EVAL_EPOCH, TRAIN_BATCH, TRAIN_EPOCH, Entry, Metrics, is_metric
+from leyden.metrics.values import largest, smallest
 
 if TYPE_CHECKING:
     from leyden.module import Module
@@ -81,7 +82,12 @@ def shared_metrics_state(states: Sequence[dict[str, Any]], rank: int, world_size
 
 _NOTHING: dict[str, Any] = {"value": None, "due": False, "weight": 0.0, "count": 0}
 _NEUTRAL = {"mean": 0.0, "sum": 0.0, "min": float("inf"), "max": float("-inf")}
-_COMBINED: dict[str, Callable[[Any, Any], Any]] = {"mean": operator.add, "sum": operator.add, "min": min, "max": max}
+_COMBINED: dict[str, Callable[[Any, Any], Any]] = {
+    "mean": operator.add,
+    "sum": operator.add,
+    "min": lambda one, other: smallest((one, other)),
+    "max": lambda one, other: largest((one, other)),
+}
 
 
 # ---- what log() keeps for one key ----

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import listed, shown
 from leyden.metrics.over_processes import Part, combined
-from leyden.metrics.values import to_floats
+from leyden.metrics.values import largest, smallest, to_floats
 from leyden.strategy import Strategy
 
 
@@ -75,6 +75,10 @@ class Entry:
         self.weights: list[float] = []
         self.reset()
 
+    def keys(self) -> set[str]:
+        """What it is recorded as."""
+        return {key for key, used in ((self.key_step, self.on_step), (self.key_epoch, self.on_epoch)) if used}
+
     def reset(self) -> None:
         """Forgets the epoch's value."""
         if self.metric is not None and self.count:
@@ -90,15 +94,19 @@ class Entry:
         if not self.pending:
             return
         groups: dict[Any, tuple[list[Any], list[float]]] = {}
+        weighted = self.reduction == "mean"
         for value, weight in zip(self.pending, self.weights, strict=True):
+            if weighted and isinstance(weight, int | float) and not weight:
+                continue  # the mean of no samples is nan as a rule, which must not count
             key = (value.dtype, value.device) if isinstance(value, Tensor) else None
             values, weights = groups.setdefault(key, ([], []))
             values.append(value)
             weights.append(weight)
         for key, (values, weights) in groups.items():
             self._gather(values if key is None else torch.stack(values).detach(), weights)
-        if self.reduction == "mean":
+        if weighted:
             self.weight += sum(self.weights)
+            self.total = 0.0 if self.total is None else self.total  # where none of the batches had a sample
         self.pending.clear()
         self.weights.clear()
 
@@ -116,7 +124,7 @@ class Entry:
         elif reduction == "mean":
             total = sum(value * weight for value, weight in zip(values, weights, strict=True))
         else:
-            total = {"min": min, "max": max}.get(reduction, sum)(values)
+            total = {"min": smallest, "max": largest}.get(reduction, sum)(values)
         if self.total is None:
             self.total = total
             return
@@ -133,7 +141,8 @@ class Entry:
         elif isinstance(before, Tensor):
             self.total = (torch.minimum if reduction == "min" else torch.maximum)(before, total)
         else:
-            self.total = (min if reduction == "min" else max)(before, total)
+            both: list[Any] = [before, total]
+            self.total = (smallest if reduction == "min" else largest)(both)
 
     def latest(self) -> Tensor:
         """The latest value, as a tensor."""
@@ -141,12 +150,18 @@ class Entry:
             return self.value
         return torch.tensor(self.value, dtype=self.dtype if self.dtype.is_floating_point else torch.float32)
 
+    def reduced(self) -> Any:
+        """What the batches gathered so far make; nan for the mean of no samples."""
+        if self.reduction != "mean":
+            return self.total
+        return self.total / self.weight if self.weight else float("nan")
+
     def so_far(self) -> Tensor:
         """The epoch's value as it stands, in this process."""
         if self.metric is not None:
             return _metric_value(self.name, self.metric, self.metric.compute()).clone()
         self.gather()
-        value = self.total / self.weight if self.reduction == "mean" else self.total
+        value = self.reduced()
         return value.float().clone() if isinstance(value, Tensor) else torch.tensor(float(value))
 
 
@@ -250,7 +265,7 @@ class Metrics:
         self._clock = entry.seen = self._clock + 1
         entry.value = value
         if entry.on_epoch:
-            weight = batch_size or 1
+            weight = 1 if batch_size is None else batch_size
             if batch_size is None and self.batch is not None and entry.reduction == "mean":
                 if self.batch_size is None:
                     self.batch_size = self._infer(name)
@@ -340,9 +355,21 @@ class Metrics:
         key = self._template.replace("{name}", name) if add_dataloader_idx else name
         entry = Entry(key, options, bool(on_step), bool(on_epoch), reduction)
         entry.raw_name = name
+        self._refuse_clash(entry)
         self._entries[name] = entry
         self._known |= {key, entry.key_step, entry.key_epoch}
         return entry
+
+    def _refuse_clash(self, entry: Entry) -> None:
+        """Refuses a name whose key another name is recorded as too: whoever reads it would get one of the two."""
+        own = entry.keys()
+        for _, table in self._of([self.context] if self.context else []):
+            for other in table.values():
+                if other.raw_name != entry.raw_name and own & other.keys():
+                    raise ValueError(
+                        f"self.log({entry.raw_name!r}, ...) and self.log({other.raw_name!r}, ...) would both be recorded as "
+                        f"{min(own & other.keys())!r}; give one of them another name"
+                    )
 
     def known_keys(self) -> set[str]:
         """Every key logged so far, in the sanity check too, with its ``_step`` and ``_epoch`` forms."""
@@ -422,11 +449,7 @@ class Metrics:
     def _reduced(self, entries: list[Entry]) -> list[Any]:
         for entry in entries:
             entry.gather()
-        totals: list[Any] = [entry.total if entry.metric is None else entry.so_far() for entry in entries]
-        return [
-            total / entry.weight if entry.reduction == "mean" and entry.metric is None else total
-            for entry, total in zip(entries, totals, strict=True)
-        ]
+        return [entry.reduced() if entry.metric is None else entry.so_far() for entry in entries]
 
     def _over_processes(self, context: Context, tables: list[dict[str, Entry]], entries: list[tuple[int, Entry]]) -> list[Any]:
         """The values of ``entries`` over all processes, and of those that this one lacks because it had no batch.

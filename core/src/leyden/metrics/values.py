@@ -1,8 +1,9 @@
-"""Reads many values from their devices in one copy each."""
+"""Numbers of logged values: read from their devices in one copy each, and the smallest and largest of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,3 +22,15 @@ def to_floats(values: Sequence[Any]) -> list[float]:
         for index, number in zip(indices, read, strict=True):
             result[index] = number
     return [float(value) for value in result]
+
+
+def smallest(numbers: Iterable[float]) -> float:
+    """The smallest number; nan where one of them is, as torch has it. Python's own ``min`` goes by which comes first."""
+    found = list(numbers)
+    return math.nan if any(map(math.isnan, found)) else min(found)
+
+
+def largest(numbers: Iterable[float]) -> float:
+    """Likewise the largest."""
+    found = list(numbers)
+    return math.nan if any(map(math.isnan, found)) else max(found)

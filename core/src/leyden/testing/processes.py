@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from leyden.data.worker_places import remove_places
 from leyden.environment import ClusterEnvironment
 
@@ -140,6 +142,7 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
 
 
 def _run(function: Callable[[RanksEnvironment], Any], environment: RanksEnvironment, place: Path) -> None:
+    torch.set_num_threads(1)  # a fork has none of its parent's OpenMP threads, and would wait for them for ever
     error, value = "", None
     try:
         value = function(environment)

@@ -58,6 +58,7 @@ class EarlyStopping(Callback):
 
     name = "early_stopping"
     role = "early_stopping"
+    takes_state_in_evaluation = False
 
     def __init__(
         self,

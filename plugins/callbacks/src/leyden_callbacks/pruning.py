@@ -54,6 +54,7 @@ class ModelPruning(Callback):
     """
 
     name = "pruning"
+    takes_state_in_evaluation = False
 
     def __init__(
         self,

@@ -74,6 +74,7 @@ class ModelCheckpoint(Callback):
 
     name = "checkpoint"
     role = "checkpointing"
+    takes_state_in_evaluation = False
 
     CHECKPOINT_NAME_LAST = "last"
     """The template of the name of the newest state."""
