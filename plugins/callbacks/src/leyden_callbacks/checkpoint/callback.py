@@ -352,7 +352,7 @@ class ModelCheckpoint(Callback):
                 try:
                     if not trainer.fast_dev_run:
                         folder.check_writable(owner)
-                    self._folder, self._shelf = folder, Shelf.of(folder, trainer)
+                    self._folder, self._shelf = folder, Shelf.of(folder, trainer, self._keeps)
                     break
                 except DirectoryTaken as error:
                     if self._dirpath_given:
@@ -360,12 +360,12 @@ class ModelCheckpoint(Callback):
         path = trainer.strategy.broadcast(self._folder.path if self._folder else "")
         if not trainer.is_global_zero:
             self._folder = Folder(path)
-            self._shelf = Shelf.of(self._folder, trainer)
+            self._shelf = Shelf.of(self._folder, trainer, self._keeps)
 
     def _leave_folder(self) -> None:
         if self._shelf is not None:
             self._run = self._shelf.run
-            self._shelf.close()
+            self._shelf.close(self._keeps)
             self._shelf = None
 
     def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
@@ -636,6 +636,9 @@ class ModelCheckpoint(Callback):
             self._put(name, "last", self.save_weights_only)
         self._last_step = trainer.global_step
 
+    def _keeps(self) -> set[str]:
+        return {*self._kept.scores, *self._spare, self._relative(self.last_model_path)}
+
     def _commit(self, unneeded: list[str]) -> None:
         self._shelved.commit(unneeded, self._elsewhere(), goes_on=self.on_save_error == "warn")
 
@@ -667,7 +670,7 @@ class ModelCheckpoint(Callback):
             name = candidate + self.FILE_EXTENSION
             if name in ours or not self._here.has(name):
                 return False
-            return self._shelf is None or not self._shelf.is_own(name, trainer.global_step)
+            return self._shelf is None or not self._shelf.is_own(name, trainer.global_step, self.state_key)
 
         # Rank 0 decides: another one may look when the file is there already.
         stem = trainer.strategy.broadcast(unused_name(stem, is_taken, first=self.STARTING_VERSION))
