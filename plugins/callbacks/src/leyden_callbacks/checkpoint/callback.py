@@ -48,8 +48,9 @@ class ModelCheckpoint(Callback):
         filename: a template such as ``"{epoch:02d}-{val_loss:.2f}"``; ``"{epoch}-{step}"`` if not given.
         monitor: the key of a logged value; ``"epoch"``, ``"step"`` and ``"global_step"`` always exist.
         verbose: whether to say on standard error what was saved and why.
-        save_last: True also keeps the newest state as ``last.ckpt`` at every moment a checkpoint is due; ``"link"`` makes that
-            a symbolic link wherever the newest state was just saved under another name.
+        save_last: True also keeps the newest state as ``last.ckpt``, saved whenever a checkpoint is due, and at the end of each
+            epoch or after each validation as epochs are; ``"link"`` makes that a symbolic link wherever the newest state was
+            just saved under another name.
         save_top_k: how many to keep; -1 keeps all, 0 none.
         save_on_exception: whether to save when training fails; in one process only, because a process that failed cannot save
             together with the others. Such a file is deleted when a newer state of the run is safe.
@@ -104,8 +105,14 @@ class ModelCheckpoint(Callback):
         for argument, path in (("dirpath", dirpath), ("filename", filename)):
             if path is not None and not isinstance(path, str | os.PathLike):
                 raise TypeError(f"{owner}({argument}={path!r}): expected a str, got {shown(path)}")
+        filename = None if filename is None else os.fspath(filename)
         check_template(owner, filename or DEFAULT_TEMPLATE)
         check_choice(owner, "save_last", save_last, (None, True, False, "link"))
+        if save_last and filename == self.CHECKPOINT_NAME_LAST and not enable_version_counter:
+            raise ValueError(
+                f"{owner}(filename={filename!r}, save_last={save_last!r}, enable_version_counter=False): the newest state would "
+                f"overwrite the best; pass another filename"
+            )
         check_choice(owner, "mode", mode, ("min", "max"))
         check_choice(owner, "on_save_error", on_save_error, ("raise", "warn"))
         check_int(owner, "save_top_k", save_top_k, -1)
@@ -573,7 +580,7 @@ class ModelCheckpoint(Callback):
                 unneeded.append(previous)
         saved = ""
         if self._due and self.save_top_k and self._top_k_step != trainer.global_step:
-            saved = self._save_top_k(trainer, unneeded)
+            saved = self._save_top_k(trainer, unneeded, last)
         elif not self.save_top_k:
             self._due = False
         if last and (saved or self._last_step != trainer.global_step):
@@ -595,8 +602,8 @@ class ModelCheckpoint(Callback):
         self._spare = []
         self._commit(unneeded)
 
-    def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
-        """Saves the state if it is good enough; returns its name, or nothing."""
+    def _save_top_k(self, trainer: Trainer, unneeded: list[str], last: str) -> str:
+        """Saves the state if it is good enough, under another name than ``last``; returns its name, or nothing."""
         if self._watched is None:
             score = max(self._kept.scores.values(), default=0.0) + 1
         else:
@@ -610,7 +617,7 @@ class ModelCheckpoint(Callback):
             self._say(trainer, f"{self.monitor}={score:g} is not among the best {self.save_top_k}")
             return ""
         victim = self._kept.victim()
-        name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else ())
+        name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else (), taken=last)
         before = dict(self._kept.scores)
         self._kept.scores.pop(name, None)  # overwritten
         removed = self._kept.add(name, score)
@@ -658,8 +665,8 @@ class ModelCheckpoint(Callback):
 
     # ---- names ----
 
-    def _name(self, trainer: Trainer, template: str, ours: tuple[str, ...]) -> str:
-        """A file name for the state as it is; one of ``ours`` is overwritten, another file is not."""
+    def _name(self, trainer: Trainer, template: str, ours: tuple[str, ...], taken: str = "") -> str:
+        """A file name for the state as it is; one of ``ours`` is overwritten, another file and what will be ``taken`` are not."""
         values: dict[str, Any] = counters(trainer)
         values.update(trainer.callback_metrics)
         stem = self._fill(template, values)
@@ -668,8 +675,8 @@ class ModelCheckpoint(Callback):
 
         def is_taken(candidate: str) -> bool:
             name = candidate + self.FILE_EXTENSION
-            if name in ours or not self._here.has(name):
-                return False
+            if name in ours or name == taken or not self._here.has(name):
+                return name == taken
             return self._shelf is None or not self._shelf.is_own(name, trainer.global_step, self.state_key)
 
         # Rank 0 decides: another one may look when the file is there already.
