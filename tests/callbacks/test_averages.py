@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from leyden import Trainer
+from leyden import Terminated, Trainer
 from leyden.testing import TinyModule, run_ranks
 from leyden_callbacks import EMA, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
@@ -102,21 +102,68 @@ def test_validation_uses_what_was_asked_for_and_training_goes_on_with_the_weight
     assert same(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_in_16_bits_have_an_average_that_moves_with_them(fit, precision):
+    def average(trainer, module):
+        for name, value in weights(module).items():
+            by_hand[name] = torch.lerp(by_hand[name], value.float(), 0.001) if trainer.global_step else value.float()
+
+    by_hand = {}
+    ema = EMA(0.999)
+    look = LambdaCallback(on_train_start=average, on_train_batch_end=average)
+    trainer = fit(look, ema, max_epochs=5, precision=precision)
+    assert same(ema.average, by_hand)
+    assert same(weights(trainer.module), {name: value.to(trainer.module.dtype) for name, value in by_hand.items()})
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-true"}])
 @pytest.mark.parametrize("save", ["average", "weights"])
-def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, accumulate):
+def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, settings):
     def write(trainer, module, batch_idx):
         if trainer.current_epoch == 1 and batch_idx == 1:
             trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
     module = TinyModule()
     start = copy.deepcopy(module)
-    options = {"max_epochs": 3, "accumulate_grad_batches": accumulate}
+    options = {"max_epochs": 3, **settings}
     whole, resumed = EMA(0.9, save=save), EMA(0.9, save=save)
     fit(whole, LambdaCallback(on_train_batch_end=write), module=module, **options)
     fit(resumed, module=start, ckpt_path=str(tmp_path / "saved.ckpt"), **options)
     assert same(resumed.average, whole.average)
     assert same(weights(module), weights(start))
+
+
+class Validated(TinyModule):
+    """Keeps what each batch of a validation found as the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.found[self.trainer.current_epoch, batch_idx] = weights(self)
+
+
+@pytest.mark.usefixtures("plain_handlers")
+@pytest.mark.parametrize("ends", ["signal", "exception"])
+def test_a_validation_that_goes_on_from_a_checkpoint_uses_the_average_again(fit, tmp_path, ends):
+    def end(trainer, module, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == 0:
+            if ends == "exception":
+                raise ValueError("one of the user's")
+            signal.raise_signal(signal.SIGTERM)
+
+    whole, first, second = Validated(), Validated(), Validated()
+    for module in (first, second):
+        module.load_state_dict(whole.state_dict())
+    checkpoint = ModelCheckpoint(tmp_path, save_on_exception=True)
+    fit(EMA(0.5), module=whole, num_sanity_val_steps=0)
+    with pytest.raises((Terminated, ValueError)):
+        fit(EMA(0.5), checkpoint, LambdaCallback(on_validation_batch_end=end), module=first, num_sanity_val_steps=0)
+    fit(EMA(0.5), module=second, ckpt_path=checkpoint.resolve_checkpoint("last"))
+    assert same(second.found[1, 1], whole.found[1, 1])
+    assert same(weights(second), weights(whole))
 
 
 KILLED = """
