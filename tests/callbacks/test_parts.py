@@ -72,17 +72,75 @@ def test_aligned_rates_stop_at_the_modules(fit):
     assert [found[1][0] for found in seen] == [0.01, 0.1, 0.1]
 
 
-def test_a_resumed_run_has_the_groups_and_ends_with_the_same_bits(fit, tmp_path):
+@pytest.mark.parametrize("train_bn", [True, False])
+def test_a_resumed_run_has_the_groups_and_ends_with_the_same_bits(fit, tmp_path, train_bn):
     def save(trainer):
         if trainer.global_step == 14:  # inside of epoch 3
             trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
     module = Backbone()
     start = copy.deepcopy(module)
-    whole = fit(BackboneFinetuning(1), LambdaCallback(on_train_batch_end=save), module=module, max_epochs=6)
-    resumed = fit(BackboneFinetuning(1), module=start, max_epochs=6, ckpt_path=str(tmp_path / "saved.ckpt"))
+    whole = fit(BackboneFinetuning(1, train_bn=train_bn), LambdaCallback(on_train_batch_end=save), module=module, max_epochs=6)
+    resumed = fit(BackboneFinetuning(1, train_bn=train_bn), module=start, max_epochs=6, ckpt_path=str(tmp_path / "saved.ckpt"))
     assert groups(resumed) == groups(whole)
     assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_a_resumed_run_has_frozen_what_was_frozen_whoever_trains_it(fit, tmp_path):
+    class Once(BaseFinetuning):
+        def freeze_before_training(self, module):
+            self.freeze(module.backbone, train_bn=False)
+
+        def finetune_function(self, module, epoch, optimizer):
+            if epoch == 1:
+                self.make_trainable(module.backbone[1])
+
+    class Everything(Backbone):
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+    module = Everything()
+    start = copy.deepcopy(module)
+    fit(Once(), LambdaCallback(on_train_epoch_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt")),
+        module=module)  # fmt: skip
+    fit(Once(), module=module, max_epochs=3, ckpt_path=str(tmp_path / "saved.ckpt"))
+    fit(Once(), module=start, max_epochs=3)
+    assert [p.requires_grad for p in module.backbone.parameters()] == [False, False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_an_optimizer_that_has_the_backbone_already_trains_it_at_its_own_rate(fit, tmp_path):
+    class Everything(Backbone):
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+    module = Everything()
+    start = copy.deepcopy(module)
+    save = LambdaCallback(on_train_epoch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt"))
+    whole = fit(BackboneFinetuning(1, backbone_initial_lr=0.01), save, module=module, max_epochs=4)
+    resumed = fit(BackboneFinetuning(1, backbone_initial_lr=0.01), module=start, max_epochs=4, ckpt_path=str(tmp_path / "2.ckpt"))
+    assert groups(whole) == groups(resumed) == [[0.1, 4], [0.04, 2]]
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_of_several_optimizers_the_first_trains_the_backbone(fit):
+    class Two(Backbone):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.other = nn.Linear(8, 2)
+
+        def training_step(self, batch, batch_idx):
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+                self.manual_backward(nn.functional.cross_entropy(self(batch[0]) + self.other(batch[0]), batch[1]))
+                optimizer.step()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.layer.parameters(), lr=0.1), torch.optim.SGD(self.other.parameters(), lr=0.5)]
+
+    trainer = fit(BackboneFinetuning(1, backbone_initial_lr=0.01, train_bn=False), module=Two(), max_epochs=4)
+    assert [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers] == [[0.1, 0.04], [0.5]]
 
 
 def test_schedulers_of_the_module_go_on_beside_it(fit):
@@ -164,6 +222,27 @@ def test_in_several_processes_the_backbone_is_that_of_one_with_the_batches_of_al
     assert not torch.equal(whole.backbone[0].weight, start["backbone.0.weight"])
     torch.testing.assert_close({name: torch.tensor(value) for name, value in first[0].items()}, dict(whole.state_dict()))
     assert first[1] == groups(trainer) == [[0.1, 2], [0.02, 2]]
+
+
+def test_in_several_processes_a_resumed_backbone_is_that_of_the_whole_run(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 4, "devices": 2, "strategy": "ddp"}
+    start = Plain().state_dict()
+
+    def train(environment):
+        def fit(*callbacks, ckpt_path=None):
+            module = Plain()
+            module.load_state_dict(start)
+            trainer = Trainer(environment=environment, callbacks=[BackboneFinetuning(1), *callbacks], **quiet)
+            trainer.fit(module, ckpt_path=ckpt_path)
+            return {name: value.tolist() for name, value in module.state_dict().items()}
+
+        path = str(tmp_path / "saved.ckpt")
+        save = LambdaCallback(on_train_epoch_end=lambda trainer: trainer.current_epoch == 1 and trainer.save_checkpoint(path))
+        return fit(save), fit(ckpt_path=path)
+
+    (first, first_resumed), (second, second_resumed) = run_ranks(train)
+    assert first == second == first_resumed == second_resumed
 
 
 def test_a_module_without_a_backbone(fit, refusal):
