@@ -422,6 +422,14 @@ def test_wrong_averages_of_epochs(options, kind, message, refusal):
     assert refusal(kind, StochasticWeightAveraging, **options) == message
 
 
+def test_two_averages_that_stay_in_the_module_are_refused(fit, refusal):
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), EMA(), max_epochs=2) == (
+        "StochasticWeightAveraging and EMA both leave their average in the module; pass EMA(keep=False), or leave out one"
+    )
+    average, ema = StochasticWeightAveraging(0.1, 0.5), EMA(keep=False)
+    assert same(weights(fit(average, ema).module), average.average)
+
+
 def test_runs_that_do_not_fit_the_average_of_epochs(fit, refusal):
     assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 2)) == (
         "StochasticWeightAveraging(swa_epoch_start=2): averaging would start in epoch 2, but the last of max_epochs=2 is 1"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from leyden import Trainer
-from leyden_callbacks import ModelCheckpoint, RestoreBest
+from leyden_callbacks import EMA, ModelCheckpoint, ModelPruning, RestoreBest, StochasticWeightAveraging
 
 
 def same(module, path):
@@ -25,6 +25,22 @@ def test_the_last_epoch_may_be_the_best_and_a_save_in_the_background_is_waited_f
     module = scripted([0.3, 0.1])
     fit(RestoreBest(), ModelCheckpoint(monitor="score"), module=module, checkpoint_io="async")
     assert same(module, tmp_path / "checkpoints/epoch=1-step=8.ckpt")
+
+
+@pytest.mark.parametrize("other", [EMA(0.5), ModelPruning(), StochasticWeightAveraging(0.1, 1)])
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_it_has_the_last_word_whatever_others_leave_in_the_module(fit, scripted, other, comes_first):
+    checkpoint, restore = ModelCheckpoint(monitor="score"), RestoreBest()
+    others = (restore, other) if comes_first else (other, restore)
+    trainer = fit(*others, checkpoint, module=scripted([0.1, 0.2, 0.3]), max_epochs=3)
+    assert same(trainer.module, checkpoint.best_model_path)
+
+
+def test_masks_that_stay_in_the_module_are_refused(fit, scripted):
+    with pytest.raises(
+        ValueError, match=r"^RestoreBest and ModelPruning\(make_pruning_permanent=False\): checkpoints have plain"
+    ):
+        fit(RestoreBest(), ModelPruning(make_pruning_permanent=False), ModelCheckpoint(monitor="score"), module=scripted([1]))
 
 
 def test_a_run_without_a_monitor_is_refused(fit):

@@ -8,7 +8,16 @@ import pytest
 import torch
 from leyden import Trainer
 from leyden.testing import TinyModule, run_ranks
-from leyden_callbacks import BackboneFinetuning, BaseFinetuning, LambdaCallback, ModelPruning, OOMMicrobatch
+from leyden_callbacks import (
+    EMA,
+    BackboneFinetuning,
+    BaseFinetuning,
+    LambdaCallback,
+    ModelCheckpoint,
+    ModelPruning,
+    OOMMicrobatch,
+    StochasticWeightAveraging,
+)
 from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
@@ -329,6 +338,30 @@ def test_checkpoints_are_plain_and_a_resumed_run_ends_with_the_same_bits(fit, tm
     assert zeros(TinyModule.load_from_checkpoint(tmp_path / "saved.ckpt").layer.weight) == 8
     fit(ModelPruning(), module=start, max_epochs=3, ckpt_path=str(tmp_path / "saved.ckpt"))
     assert torch.equal(module.layer.weight, start.layer.weight)
+
+
+def test_the_masks_are_in_a_checkpoint_of_a_failed_run(fit, tmp_path):
+    class Failing(TinyModule):
+        def training_step(self, batch, batch_idx):
+            if self.global_step == 6:
+                raise ValueError("one of the user's")
+            return super().training_step(batch, batch_idx)
+
+    pruning, checkpoint, module = ModelPruning(), ModelCheckpoint(tmp_path, save_on_exception=True), Failing()
+    with pytest.raises(ValueError, match="one of the user's"):
+        fit(pruning, checkpoint, module=module)
+    assert set(module.state_dict()) == {"layer.weight", "layer.bias"}
+    later = ModelPruning(apply_pruning=False)
+    fit(later, ckpt_path=checkpoint.resolve_checkpoint("last"))
+    assert later.sparsity == {"layer.weight": 0.5}
+
+
+@pytest.mark.parametrize("average", [EMA(), StochasticWeightAveraging(0.1)])
+def test_averages_of_pruned_weights_are_refused(fit, refusal, average):
+    assert refusal(ValueError, fit, average, ModelPruning(), max_epochs=5) == (
+        f"ModelPruning and {type(average).__name__}: an average of weights from before and after pruning has no zeros; leave out "
+        f"one of them"
+    )
 
 
 def test_masks_may_stay_and_another_fit_can_start(fit):

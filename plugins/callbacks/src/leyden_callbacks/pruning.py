@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_number
+from leyden_callbacks.ema import EMA
 from leyden_callbacks.speech import say
+from leyden_callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -148,11 +150,17 @@ class ModelPruning(Callback):
         """Finds what to prune.
 
         Raises:
-            ValueError: there is nothing, or a parameter does not exist.
+            ValueError: there is nothing, a parameter does not exist, or another callback averages weights.
         """
         if stage != "fit":
             return
         owner = type(self).__name__
+        for other in trainer.callbacks:
+            if isinstance(other, EMA | StochasticWeightAveraging):
+                raise ValueError(
+                    f"{owner} and {type(other).__name__}: an average of weights from before and after pruning has no zeros; "
+                    f"leave out one of them"
+                )
         names = {id(part): name for name, part in module.named_modules()}
         given = self.parameters_to_prune
         pairs = list(given) if given is not None else [
@@ -227,9 +235,9 @@ class ModelPruning(Callback):
         if self.make_pruning_permanent:
             self._remove()
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
-        """Likewise after a failure, so that another fit can start."""
-        if self.make_pruning_permanent:
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Likewise after a failure, so that another fit can start; not before others had the chance to save the masks."""
+        if stage == "fit" and self.make_pruning_permanent:
             self._remove()
 
     def _remove(self) -> None:

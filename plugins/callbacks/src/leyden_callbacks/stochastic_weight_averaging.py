@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from leyden_callbacks.arguments import check_choice, check_int, check_number
+from leyden_callbacks.ema import EMA
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -92,12 +93,14 @@ class StochasticWeightAveraging(Callback):
         """A fit starts anew; one that goes on from a checkpoint gets its state after this.
 
         Raises:
-            ValueError: the run has no last epochs, or starts later than it ends.
+            ValueError: the run has no last epochs, or starts later than it ends, or another average stays in the module too.
         """
         if stage != "fit":
             return
         self._forget()
         owner = type(self).__name__
+        if any(isinstance(callback, EMA) and callback.keep for callback in trainer.callbacks):
+            raise ValueError(f"{owner} and EMA both leave their average in the module; pass EMA(keep=False), or leave out one")
         if trainer.max_epochs < 1:
             raise ValueError(f"{owner} needs to know the last epoch; pass max_epochs to the Trainer")
         start = self.swa_epoch_start
