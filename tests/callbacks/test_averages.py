@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import signal
 import subprocess
 import sys
@@ -393,6 +394,52 @@ def test_statistics_of_batch_normalization_belong_to_the_average(fit):
     assert (number, module.norm.momentum, module.norm.training) == (4, 0.1, True)
 
 
+def test_statistics_of_layers_in_eval_mode_stay(fit):
+    module = Shared()
+    module.norm.eval()
+    trainer = fit(StochasticWeightAveraging(0.05, swa_epoch_start=1), module=module)
+    assert not trainer.module.norm.running_mean.any()
+
+
+class WithoutIndex(Shared):
+    def training_step(self, batch):
+        return super().training_step(batch, 0)
+
+
+class TakingTurns(Shared):
+    def training_step(self, batch, batch_idx, optimizer_idx):
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self):
+        parts = [self.layer.parameters(), [*self.first.parameters(), *self.norm.parameters()]]
+        return [torch.optim.SGD(part, lr=0.1) for part in parts]
+
+
+@pytest.mark.parametrize("module", [WithoutIndex(), TakingTurns()])
+def test_statistics_are_taken_whatever_arguments_the_step_takes(fit, module):
+    fit(StochasticWeightAveraging(0.05, swa_epoch_start=1), module=module)
+    assert module.norm.num_batches_tracked == 4
+
+
+def test_statistics_of_data_without_an_end_are_those_of_as_many_batches_as_an_epoch_had(fit):
+    class Endless(Shared):
+        def train_dataloader(self):
+            return itertools.cycle([(torch.randn(4, 8), torch.zeros(4, dtype=torch.long))])
+
+    trainer = fit(StochasticWeightAveraging(0.05, swa_epoch_start=0), module=Endless(), max_steps=3)
+    assert trainer.module.norm.num_batches_tracked == 3
+
+
+def test_weights_in_16_bits_are_averaged_in_32(fit):
+    epochs = Epochs()
+    trainer = fit(epochs, StochasticWeightAveraging(0.05, swa_epoch_start=0), precision="bf16-true", max_epochs=20)
+    mean = {name: torch.stack([values[name].float() for values in epochs.weights]).mean(0) for name in epochs.weights[0]}
+    close = {name: value.bfloat16().float() for name, value in mean.items()}
+    torch.testing.assert_close(
+        {name: value.float() for name, value in weights(trainer.module).items()}, close, rtol=2**-8, atol=0
+    )
+
+
 def test_a_resumed_run_ends_with_the_same_average(fit, tmp_path):
     def save(trainer):
         if trainer.global_step == 14:  # inside of epoch 3
@@ -439,4 +486,10 @@ def test_runs_that_do_not_fit_the_average_of_epochs(fit, refusal):
     )
     assert refusal(ValueError, fit, StochasticWeightAveraging([0.1, 0.2])) == (
         "StochasticWeightAveraging(swa_lrs=[0.1, 0.2]): 2 learning rate(s) for 1 parameter group(s)"
+    )
+    manual = Shared()
+    manual.automatic_optimization = False
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), module=manual) == (
+        "StochasticWeightAveraging: the statistics of Shared's batch normalization cannot be taken anew, for its training_step "
+        "steps optimizers itself; average modules without it in manual optimization"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from leyden_callbacks.arguments import check_choice, check_int, check_number
-from leyden_callbacks.ema import EMA
+from leyden_callbacks.ema import EMA, at_least_32_bits
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class StochasticWeightAveraging(Callback):
 
     From ``swa_epoch_start`` on, the learning rates go to ``swa_lrs`` and stay there; the module's own schedulers stand
     still. When training ends the module has the average. If it has batch normalization, its statistics are taken anew: one
-    more pass over the training data in train mode, without gradients, logs and hooks.
+    more pass over the training data, without gradients, logs and hooks; of data without an end, over as many batches as the
+    last epoch had. Layers that were trained in eval mode keep theirs. Averages of weights in 16 bits are kept in 32.
 
     Args:
         swa_lrs: the learning rate of each parameter group, or one for all.
@@ -74,6 +76,7 @@ class StochasticWeightAveraging(Callback):
         self.average: dict[str, Tensor] = {}
         """The average of each parameter, by its name."""
         self._began: list[float] = []  # the learning rates before
+        self._batches = 0  # of the last epoch
 
     # ---- state ----
 
@@ -127,7 +130,16 @@ class StochasticWeightAveraging(Callback):
         self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Goes on with the learning rates inside the epoch that a checkpoint was taken in."""
+        """Goes on with the learning rates inside the epoch that a checkpoint was taken in.
+
+        Raises:
+            ValueError: there is batch normalization, whose statistics cannot be taken anew.
+        """
+        if not module.automatic_optimization and list(_norms(module)):
+            raise ValueError(
+                f"{type(self).__name__}: the statistics of {type(module).__name__}'s batch normalization cannot be taken anew, "
+                f"for its training_step steps optimizers itself; average modules without it in manual optimization"
+            )
         if trainer.current_epoch >= self._start:
             self._set_rates(trainer)
 
@@ -159,13 +171,15 @@ class StochasticWeightAveraging(Callback):
         """Adds the weights to the average."""
         if trainer.current_epoch < self._start:
             return
+        self._batches = trainer.progress.batch
         for name, parameter in module.named_parameters():
+            weights = at_least_32_bits(parameter.detach())
             if not self.n_averaged:
-                self.average[name] = parameter.detach().clone()
+                self.average[name] = weights.clone()
             elif self.avg_fn is not None:
-                self.average[name] = self.avg_fn(self.average[name], parameter.detach(), self.n_averaged)
-            elif parameter.is_floating_point():
-                self.average[name].add_((parameter - self.average[name]) / (self.n_averaged + 1))
+                self.average[name] = self.avg_fn(self.average[name], weights, self.n_averaged)
+            elif weights.is_floating_point():
+                self.average[name].add_((weights - self.average[name]) / (self.n_averaged + 1))
         self.n_averaged += 1
 
     @torch.no_grad()
@@ -175,20 +189,13 @@ class StochasticWeightAveraging(Callback):
             return
         for name, parameter in module.named_parameters():
             parameter.copy_(self.average[name])
-        norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        norms = list(_norms(module))
         if norms:
             self._update_statistics(trainer, module, norms)
         say(trainer, f"the module has the mean of its weights after {self.n_averaged} epoch(s)")
 
     def _update_statistics(self, trainer: Trainer, module: Module, norms: list[Any]) -> None:
-        if not module.automatic_optimization:
-            raise RuntimeError(
-                f"{type(self).__name__}: the statistics of {type(module).__name__}'s batch normalization cannot be "
-                f"taken anew, for its "
-                f"training_step steps optimizers itself; average modules without it in manual optimization"
-            )
         momenta = [layer.momentum for layer in norms]
-        modes = [(layer, layer.training) for layer in module.modules()]
         logs, trainer.accepts_logs = trainer.accepts_logs, False
         loop, loader = trainer.fit_loop, trainer.train_loader
         assert loop is not None
@@ -197,16 +204,32 @@ class StochasticWeightAveraging(Callback):
             for layer in norms:
                 layer.reset_running_stats()
                 layer.momentum = None  # the plain mean over all batches
-            nn.Module.train(module)
-            step = trainer.precision.wrap_step(module.training_step, trainer.strategy.device.type)
+            step = trainer.precision.wrap_step(_step_of(module), trainer.strategy.device.type)
+            length = loader.length if math.isfinite(loader.length) else self._batches
             with isolated_random_state():
                 for batch_idx, batch in enumerate(loader.iterable):
-                    if batch_idx >= loader.length:
+                    if batch_idx >= length:
                         break
                     step(batch if loop.transfer is None else loop.transfer(batch, 0), batch_idx)
         finally:
             trainer.accepts_logs = logs
             for layer, momentum in zip(norms, momenta, strict=True):
                 layer.momentum = momentum
-            for layer, mode in modes:
-                layer.training = mode
+
+
+def _norms(module: nn.Module) -> Iterator[Any]:
+    """The layers that keep statistics of the batches that they are trained on."""
+    return (part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats and part.training)
+
+
+def _step_of(module: Module) -> Callable[[Any, int], Any]:
+    """``training_step`` as a function of ``(batch, batch_idx)``, whichever it takes; of several optimizers the first one's."""
+    parameters = inspect.signature(module.training_step).parameters
+    options = {"optimizer_idx": 0} if "optimizer_idx" in parameters else {}
+    places = [p for p in parameters.values() if p.name not in options and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    count = 2 if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else len(places)
+
+    def step(batch: Any, batch_idx: int) -> Any:
+        return module.training_step(*(batch, batch_idx)[:count], **options)
+
+    return step
