@@ -138,7 +138,7 @@ class Losses(TinyModule):
         self.losses = losses
 
     def training_step(self, batch, batch_idx):
-        return self.layer.weight.sum() * 0 + self.losses[self.current_epoch * 4 + batch_idx]
+        return (self.layer.weight.sum() + self.layer.bias.sum()) * 0 + self.losses[self.current_epoch * 4 + batch_idx]
 
 
 def test_a_spike_ends_training_and_its_batch_is_written_down(fit, tmp_path, refusal):
@@ -194,6 +194,46 @@ def test_a_resumed_run_knows_the_mean(fit, tmp_path):
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
     with pytest.raises(TrainingSpikeError):
         fit(SpikeDetection(), module=Losses(*[4] * 4, 50, 1, 1, 1), ckpt_path=str(tmp_path / "saved.ckpt"))
+
+
+def test_a_spike_that_a_checkpoint_knew_before_it_was_told_is_told_after_a_resume(fit, tmp_path):
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    with pytest.raises(TrainingSpikeError, match="batch 1 of epoch 0 was 50"):
+        fit(SpikeDetection(), save, module=Losses(4, 50, 4, 4))
+    with pytest.raises(TrainingSpikeError, match="batch 1 of epoch 0 was 50"):
+        fit(SpikeDetection(), module=Losses(4, 50, 4, 4), ckpt_path=str(tmp_path / "3.ckpt"))
+
+
+def test_losses_of_optimizers_that_take_turns_are_refused(fit, refusal):
+    class Turns(TinyModule):
+        def training_step(self, batch, batch_idx, optimizer_idx):
+            return super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD([parameter], lr=0.1) for parameter in self.parameters()]
+
+    assert refusal(ValueError, fit, SpikeDetection(), module=Turns()) == (
+        "SpikeDetection compares the loss of each batch with those before, but Turns has 2 losses a batch, one for each "
+        "optimizer's turn; leave it out"
+    )
+
+
+def test_processes_look_at_the_same_moments_where_one_has_losses_of_few_batches(tmp_path):
+    class Manual(TinyModule):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            return torch.tensor(50.0 if batch_idx == 7 else 1.0) if batch_idx % 2 or self.global_rank == 0 else None
+
+    def train(environment):
+        spikes = SpikeDetection(action="warn")
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+        quiet |= {"accelerator": "cpu", "max_epochs": 1, "log_every_n_steps": 5, "default_root_dir": tmp_path}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[spikes], **quiet)
+        trainer.fit(Manual(), DataLoader(RandomData(64), batch_size=4))
+        return [spike["batch_idx"] for spike in spikes.spikes]
+
+    assert run_ranks(train, seconds=20) == [[7], [7]]
 
 
 @pytest.mark.parametrize(
