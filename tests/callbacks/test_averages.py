@@ -12,7 +12,7 @@ import pytest
 import torch
 from leyden import Terminated, Trainer
 from leyden.testing import TinyModule, run_ranks
-from leyden_callbacks import EMA, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
+from leyden_callbacks import EMA, BackboneFinetuning, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -394,6 +394,32 @@ def test_statistics_of_batch_normalization_belong_to_the_average(fit):
     assert (number, module.norm.momentum, module.norm.training) == (4, 0.1, True)
 
 
+@pytest.mark.parametrize("unfrozen", [1, 3])
+def test_it_averages_what_finetuning_trains_whenever_that_begins(fit, tmp_path, unfrozen):
+    class Backbone(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.layer(self.backbone(x))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+    def both():
+        finetuning = BackboneFinetuning(unfrozen, backbone_initial_lr=0.01)
+        return finetuning, StochasticWeightAveraging(0.05, swa_epoch_start=2, annealing_epochs=1)
+
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    module = Backbone()
+    start = copy.deepcopy(module)
+    trainer = fit(*both(), save, module=module, max_epochs=5)
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.05, 0.05]
+    fit(*both(), module=start, max_epochs=5, ckpt_path=str(tmp_path / "14.ckpt"))
+    assert same(weights(module), weights(start))
+
+
 def test_statistics_of_layers_in_eval_mode_stay(fit):
     module = Shared()
     module.norm.eval()
@@ -486,6 +512,9 @@ def test_runs_that_do_not_fit_the_average_of_epochs(fit, refusal):
     )
     assert refusal(ValueError, fit, StochasticWeightAveraging([0.1, 0.2])) == (
         "StochasticWeightAveraging(swa_lrs=[0.1, 0.2]): 2 learning rate(s) for 1 parameter group(s)"
+    )
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), BackboneFinetuning()) == (
+        "StochasticWeightAveraging: BackboneFinetuning comes after it and would change the rates that it sets; put it before"
     )
     manual = Shared()
     manual.automatic_optimization = False

@@ -4,7 +4,7 @@ import pytest
 import torch
 from leyden import Logger, Trainer
 from leyden.testing import TinyModule
-from leyden_callbacks import LearningRateMonitor
+from leyden_callbacks import LearningRateMonitor, StochasticWeightAveraging
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
@@ -53,6 +53,12 @@ def test_a_scheduler_of_each_epoch_is_recorded_at_the_start_of_each(recorded):
         return [optimizer], [ExponentialLR(optimizer, 0.5)]
 
     assert recorded(LearningRateMonitor(), configure) == [(0, {"lr-SGD": 0.1}), (4, {"lr-SGD": 0.05})]
+
+
+def test_rates_that_other_callbacks_set_are_recorded_as_they_are_in_the_coming_step(fit):
+    monitor = LearningRateMonitor()
+    fit(monitor, StochasticWeightAveraging(0.3, 1, annealing_epochs=0), logger=Memory(), max_epochs=3)
+    assert monitor.lrs == {"lr-SGD": [0.1, 0.3, 0.3]}
 
 
 def test_a_scheduler_of_each_step_is_recorded_at_log_points_with_the_rate_of_the_step(recorded):

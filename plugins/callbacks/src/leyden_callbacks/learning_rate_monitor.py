@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from leyden import Callback
+from leyden import Callback, hookimpl
 from leyden.messages import shown
 from torch import Tensor
 
@@ -83,6 +83,7 @@ class LearningRateMonitor(Callback):
             self._names.append(self.log_key_prefix + (f"{name}-{count}" if count else name))
             self._intervals.append({config.interval for config in configs} or {"epoch"})
 
+    @hookimpl(trylast=True)  # others set learning rates here
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Records those due each epoch."""
         if self.logging_interval != "step":

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from leyden_callbacks.arguments import check_choice, check_int, check_number
 from leyden_callbacks.ema import EMA, at_least_32_bits
+from leyden_callbacks.finetuning import BaseFinetuning
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -104,6 +105,12 @@ class StochasticWeightAveraging(Callback):
         owner = type(self).__name__
         if any(isinstance(callback, EMA) and callback.keep for callback in trainer.callbacks):
             raise ValueError(f"{owner} and EMA both leave their average in the module; pass EMA(keep=False), or leave out one")
+        before = trainer.callbacks[: next(i for i, callback in enumerate(trainer.callbacks) if callback is self)]
+        for other in trainer.callbacks:
+            if isinstance(other, BaseFinetuning) and not any(other is callback for callback in before):
+                raise ValueError(
+                    f"{owner}: {type(other).__name__} comes after it and would change the rates that it sets; put it before"
+                )
         if trainer.max_epochs < 1:
             raise ValueError(f"{owner} needs to know the last epoch; pass max_epochs to the Trainer")
         start = self.swa_epoch_start
@@ -120,12 +127,7 @@ class StochasticWeightAveraging(Callback):
         Raises:
             ValueError: there is another number of parameter groups.
         """
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if isinstance(self.swa_lrs, list) and len(self.swa_lrs) != len(groups):
-            raise ValueError(
-                f"{type(self).__name__}(swa_lrs={self.swa_lrs!r}): {len(self.swa_lrs)} learning rate(s) for {len(groups)} "
-                f"parameter group(s)"
-            )
+        self._wanted([group for optimizer in trainer.optimizers for group in optimizer.param_groups])
         device = trainer.strategy.device
         self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
 
@@ -148,17 +150,31 @@ class StochasticWeightAveraging(Callback):
         if trainer.current_epoch >= self._start:
             self._set_rates(trainer)
 
+    def _wanted(self, groups: list[dict[str, Any]]) -> list[float]:
+        """The learning rate that each parameter group goes to.
+
+        Raises:
+            ValueError: there is another number of them.
+        """
+        if not isinstance(self.swa_lrs, list):
+            return [self.swa_lrs] * len(groups)
+        if len(self.swa_lrs) != len(groups):
+            raise ValueError(
+                f"{type(self).__name__}(swa_lrs={self.swa_lrs!r}): {len(self.swa_lrs)} learning rate(s) for {len(groups)} "
+                f"parameter group(s)"
+            )
+        return self.swa_lrs
+
     def _set_rates(self, trainer: Trainer) -> None:
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if not self._began:
-            self._began = [float(group["lr"]) for group in groups]
+        self._began += [float(group["lr"]) for group in groups[len(self._began) :]]  # finetuning may have added some
         for config in trainer.lr_scheduler_configs:
             config.paused = True
         done = trainer.current_epoch - self._start
         share = 1.0 if done >= self.annealing_epochs else done / self.annealing_epochs
         if self.annealing_strategy == "cos":
             share = (1 - math.cos(math.pi * share)) / 2
-        wanted = self.swa_lrs if isinstance(self.swa_lrs, list) else [self.swa_lrs] * len(groups)
+        wanted = self._wanted(groups)
         for group, begun, rate in zip(groups, self._began, wanted, strict=True):
             value = begun + (rate - begun) * share
             if isinstance(group["lr"], Tensor):
