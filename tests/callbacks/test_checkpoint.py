@@ -322,6 +322,23 @@ def test_a_resumed_run_goes_on_with_the_files_it_kept(fit, saved, scripted, tmp_
     assert Path(second.best_model_path).name == "epoch=2-step=12.ckpt"
 
 
+@pytest.mark.parametrize("save_top_k", [0, 1])
+def test_a_validation_that_goes_on_from_a_checkpoint_saves_what_the_whole_one_would(fit, saved, scripted, tmp_path, save_top_k):
+    class Failing(Callback):
+        def on_validation_batch_end(self, trainer):
+            if trainer.global_step == 8:
+                raise ValueError("one of the user's")
+
+    options = {"monitor": "score", "mode": "max", "save_last": True, "save_on_exception": True, "save_top_k": save_top_k}
+    with pytest.raises(ValueError, match="one of the user's"):
+        fit(ModelCheckpoint(**options), Failing(), module=scripted([0.1]), max_epochs=3)
+    resumed = ModelCheckpoint(**options)
+    spare = str(tmp_path / "checkpoints/exception-epoch=1-step=8.ckpt")
+    fit(resumed, module=scripted([0.9, 0.3]), max_epochs=2, ckpt_path=spare)
+    assert saved() == ["epoch=1-step=8.ckpt"] * save_top_k + ["last.ckpt"]
+    assert torch.load(resumed.last_model_path)["global_step"] == 8
+
+
 def test_a_run_that_was_moved_goes_on_in_its_new_place(fit, saved, scripted, tmp_path):
     folder, moved = tmp_path / "old", tmp_path / "new"
     fit(ModelCheckpoint(dirpath=folder, monitor="score", save_last=True), module=scripted([0.5, 0.4]))

@@ -169,6 +169,8 @@ class ModelCheckpoint(Callback):
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
+        self._begun_step = -1  # the step that the run began or goes on with
+        self._steps_before: tuple[int, int] | None = None  # the two steps as a checkpoint has them
 
     # ---- what users read ----
 
@@ -264,6 +266,8 @@ class ModelCheckpoint(Callback):
             "kth_value": self._kept.scores.get(self._kept.worst),
             "last_model_path": self._relative(self.last_model_path),
             "due": self._due,
+            "top_k_step": self._top_k_step,
+            "last_step": self._last_step,
             "run": self._shelf.run if self._shelf else self._run,
         }
 
@@ -281,6 +285,8 @@ class ModelCheckpoint(Callback):
         current = state_dict.get("current_score")
         self.current_score = torch.tensor(float(current)) if current is not None else None
         self._due = bool(state_dict.get("due", False))
+        if "top_k_step" in state_dict:
+            self._steps_before = int(state_dict["top_k_step"]), int(state_dict["last_step"])
         self._update_best()
 
     def _take_over_listed(self, run: str) -> None:
@@ -339,6 +345,7 @@ class ModelCheckpoint(Callback):
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
         self._newest, self._spare, self._listed = "", [], []
+        self._steps_before = None
 
     def _open_folder(self, trainer: Trainer) -> None:
         """Finds a folder that can be written and that is no other run's, and keeps it for this one.
@@ -396,13 +403,15 @@ class ModelCheckpoint(Callback):
             self._watched.check_spelling(trainer)
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Nothing new is to be saved until a step is taken."""
+        """Nothing new is to be saved until a step is taken, but what a validation that goes on may still call for."""
         self._training = True
         self._schedule.start(trainer)
         if self._watched is not None:
             self._watched.start(trainer)
-        self._last_step = trainer.global_step
-        self._top_k_step = -1 if self._due else trainer.global_step
+        self._begun_step = step = trainer.global_step
+        self._top_k_step, self._last_step = self._steps_before or (step, step)
+        if self._due:
+            self._top_k_step = -1
 
     @hookimpl(trylast=True)
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -467,7 +476,7 @@ class ModelCheckpoint(Callback):
             return None
 
     def _is_unsaved(self, trainer: Trainer) -> bool:
-        return trainer.global_step > max(self._top_k_step, self._last_step)
+        return trainer.global_step > max(self._top_k_step, self._last_step, self._begun_step)
 
     def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         """Saves the state after the last step, if asked to."""
@@ -618,30 +627,36 @@ class ModelCheckpoint(Callback):
             return ""
         victim = self._kept.victim()
         name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else (), taken=last)
-        before = dict(self._kept.scores)
+        before, steps_before = dict(self._kept.scores), (self._top_k_step, self._last_step)
         self._kept.scores.pop(name, None)  # overwritten
         removed = self._kept.add(name, score)
         self._update_best()
+        self._top_k_step = trainer.global_step  # before it is saved, so that its own state has it
+        if last:
+            self._last_step = trainer.global_step
         try:
             self._put(name, "top_k", self.save_weights_only, score if self._watched else None)
         except BaseException as error:
             if isinstance(error, NotSaved) and error.overwritten:
                 before.pop(name, None)
-            self._kept.scores = before
+            self._kept.scores, (self._top_k_step, self._last_step) = before, steps_before
             self._update_best()
             raise
-        self._top_k_step = trainer.global_step
         unneeded.extend(removed)
         reason = f"{self.monitor}={score:g}" if self._watched else f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         self._say(trainer, f"{reason} was saved as {self._path(name)}")
         return name
 
     def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
-        if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
-            self._shelved.link(self._entry(name, "last"), newest, goes_on=self.on_save_error == "warn")
-        else:
-            self._put(name, "last", self.save_weights_only)
-        self._last_step = trainer.global_step
+        step_before, self._last_step = self._last_step, trainer.global_step
+        try:
+            if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
+                self._shelved.link(self._entry(name, "last"), newest, goes_on=self.on_save_error == "warn")
+            else:
+                self._put(name, "last", self.save_weights_only)
+        except BaseException:
+            self._last_step = step_before
+            raise
 
     def _keeps(self) -> set[str]:
         return {*self._kept.scores, *self._spare, self._relative(self.last_model_path)}
