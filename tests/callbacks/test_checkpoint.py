@@ -9,7 +9,7 @@ import pytest
 import torch
 from leyden import Callback, LeydenWarning, Trainer
 from leyden.testing import TinyModule
-from leyden_callbacks import ModelCheckpoint
+from leyden_callbacks import LambdaCallback, ModelCheckpoint
 
 
 def test_by_default_the_newest_epoch_is_kept_in_the_checkpoints_folder_of_the_log_directory(fit, saved, tmp_path):
@@ -337,6 +337,15 @@ def test_a_validation_that_goes_on_from_a_checkpoint_saves_what_the_whole_one_wo
     fit(resumed, module=scripted([0.9, 0.3]), max_epochs=2, ckpt_path=spare)
     assert saved() == ["epoch=1-step=8.ckpt"] * save_top_k + ["last.ckpt"]
     assert torch.load(resumed.last_model_path)["global_step"] == 8
+
+
+def test_a_value_that_waits_for_the_end_of_its_epoch_does_so_in_a_resumed_run(fit, saved, scripted, tmp_path):
+    checkpoint = ModelCheckpoint(monitor="score", mode="max")
+    save = LambdaCallback(on_validation_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt"))
+    fit(checkpoint, save, module=scripted([0.1]), max_epochs=1, num_sanity_val_steps=0)
+    shutil.rmtree(tmp_path / "checkpoints")
+    fit(ModelCheckpoint(monitor="score", mode="max"), module=scripted([]), max_epochs=1, ckpt_path=str(tmp_path / "saved.ckpt"))
+    assert saved() == ["epoch=0-step=4.ckpt"]
 
 
 def test_a_run_that_was_moved_goes_on_in_its_new_place(fit, saved, scripted, tmp_path):

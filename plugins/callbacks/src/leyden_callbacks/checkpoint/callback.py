@@ -171,6 +171,7 @@ class ModelCheckpoint(Callback):
         self._last_step = -1  # the step of the newest state of save_last
         self._begun_step = -1  # the step that the run began or goes on with
         self._steps_before: tuple[int, int] | None = None  # the two steps as a checkpoint has them
+        self._watched_before: dict[str, Any] | None = None  # likewise of the monitor
 
     # ---- what users read ----
 
@@ -268,6 +269,7 @@ class ModelCheckpoint(Callback):
             "due": self._due,
             "top_k_step": self._top_k_step,
             "last_step": self._last_step,
+            "watched": self._watched.state_dict() if self._watched else None,
             "run": self._shelf.run if self._shelf else self._run,
         }
 
@@ -287,6 +289,7 @@ class ModelCheckpoint(Callback):
         self._due = bool(state_dict.get("due", False))
         if "top_k_step" in state_dict:
             self._steps_before = int(state_dict["top_k_step"]), int(state_dict["last_step"])
+        self._watched_before = state_dict.get("watched")
         self._update_best()
 
     def _take_over_listed(self, run: str) -> None:
@@ -345,7 +348,7 @@ class ModelCheckpoint(Callback):
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
         self._newest, self._spare, self._listed = "", [], []
-        self._steps_before = None
+        self._steps_before = self._watched_before = None
 
     def _open_folder(self, trainer: Trainer) -> None:
         """Finds a folder that can be written and that is no other run's, and keeps it for this one.
@@ -407,7 +410,8 @@ class ModelCheckpoint(Callback):
         self._training = True
         self._schedule.start(trainer)
         if self._watched is not None:
-            self._watched.start(trainer)
+            self._watched.start()
+            self._watched.go_on(trainer, self._watched_before)
         self._begun_step = step = trainer.global_step
         self._top_k_step, self._last_step = self._steps_before or (step, step)
         if self._due:
