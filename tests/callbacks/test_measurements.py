@@ -189,6 +189,15 @@ def test_losses_are_read_at_log_points_only(fit):
     assert read == [3, 1, 2, 2]
 
 
+def test_losses_are_read_once_at_a_log_point_however_many_batches_make_a_step(fit):
+    read = []
+    spikes = SpikeDetection()
+    usual = spikes._read
+    spikes._read = lambda: (read.append(len(spikes._unread)), usual())
+    fit(spikes, module=Losses(*[1] * 8), log_every_n_steps=3, accumulate_grad_batches=2)
+    assert read == [3, 1, 2, 2]
+
+
 def test_a_resumed_run_knows_the_mean(fit, tmp_path):
     trainer = fit(SpikeDetection(), module=Losses(4, 4, 4, 4), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
@@ -275,9 +284,19 @@ def test_the_share_of_waiting_is_recorded_and_said_once(fit, clock, capsys):
     assert trainer.history["data_stall/share"] == pytest.approx([0.75] * 6)
     assert trainer.history["data_stall/seconds_per_batch"] == [3.0] * 6
     assert capsys.readouterr().err.count(
-        "leyden: 75% of the last 2 training steps was waiting for data, 3000.0 ms a batch; give the DataLoader more num_workers, "
+        "leyden: 75% of the last 2 batches was waiting for data, 3000.0 ms a batch; give the DataLoader more num_workers, "
         "or do less for each sample\n"
     ) == 1  # fmt: skip
+
+
+def test_the_share_is_that_since_the_last_log_point_however_many_batches_make_a_step(fit, clock):
+    work = LambdaCallback(
+        on_before_backward=lambda trainer, module: moves(clock, 1 + 7 * (trainer.progress.total_batches == 2))()
+    )
+    trainer = fit(
+        DataStall(), work, module=Delayed(moves(clock, 0.25)), log_every_n_steps=1, accumulate_grad_batches=2, max_epochs=1
+    )
+    assert trainer.history["data_stall/share"] == pytest.approx([0.5, 2 / 11])
 
 
 def test_the_profiler_of_the_run_goes_on_beside_it(fit, tmp_path):

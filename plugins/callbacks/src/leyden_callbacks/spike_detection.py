@@ -14,6 +14,7 @@ from leyden.messages import shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_number
+from leyden_callbacks.log_points import LogPoints
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class SpikeDetection(Callback):
         """How many losses are in it."""
         self._unread: list[tuple[int, int, Tensor]] = []
         self._reported = 0  # how many spikes were told
+        self._log_points = LogPoints()
         self._batches = 0  # since losses were looked at; the same on every process, some of which may have no loss
 
     # ---- state ----
@@ -117,6 +119,10 @@ class SpikeDetection(Callback):
         if stage == "fit":
             self._forget()
 
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Looks at log points from here on."""
+        self._log_points.start(trainer)
+
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keeps the loss; looks at all of them at log points.
 
@@ -132,8 +138,7 @@ class SpikeDetection(Callback):
         if isinstance(loss, Tensor):
             self._unread.append((trainer.current_epoch, batch_idx, loss))
         self._batches += 1
-        every = trainer.log_every_n_steps or 50
-        if self._batches >= every or (trainer.global_step and trainer.global_step % every == 0):
+        if self._log_points.is_reached(trainer) or self._batches >= (trainer.log_every_n_steps or 50):
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
