@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from leyden import Trainer
-from leyden.testing import TinyModule, run_ranks
+from leyden.testing import RandomData, TinyModule, run_ranks
 from leyden_callbacks import (
     EMA,
     BackboneFinetuning,
@@ -463,6 +463,29 @@ def test_the_micro_batch_is_halved_until_it_fits_with_the_gradients_of_the_whole
     for key in ("train_loss", "epoch_loss"):
         torch.testing.assert_close(trainer.history[key], reference.history[key])
     assert "leyden: out of memory with 8 samples at once in step 0; now it is 4\n" in capsys.readouterr().err
+
+
+def test_what_parts_log_is_what_the_whole_batch_would_have_logged(fit):
+    class Logging(TinyModule):
+        def train_dataloader(self):
+            return DataLoader(RandomData(22), batch_size=5)
+
+        def training_step(self, batch, batch_idx):
+            x, _ = batch
+            self.log("number", len(x), reduce_fx="sum", on_step=True, on_epoch=True)
+            self.log("largest", x.max(), reduce_fx="max", on_step=True, on_epoch=True)
+            self.log("smallest", x.min(), reduce_fx=torch.min, on_step=False, on_epoch=True)
+            self.log("mean", x.mean(), on_step=True, on_epoch=True)
+            self.log("own", x.mean().double(), batch_size=len(x), on_step=False, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    module = Logging()
+    whole = copy.deepcopy(module)
+    parts = fit(OOMMicrobatch(2), module=module, log_every_n_steps=1).history
+    reference = fit(module=whole, log_every_n_steps=1).history
+    assert reference["number_epoch"] == [22, 22]
+    for key in reference:
+        torch.testing.assert_close(parts[key], reference[key])
 
 
 def test_parts_that_do_not_divide_the_batch_count_by_their_samples(fit):
