@@ -364,6 +364,23 @@ def test_averages_of_pruned_weights_are_refused(fit, refusal, average):
     )
 
 
+def test_all_processes_prune_the_same_weights_at_random_too(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 2, "devices": 2, "strategy": "ddp"}
+    start = Plain().state_dict()
+
+    def train(environment):
+        module = Plain()
+        module.load_state_dict(start)
+        pruning = ModelPruning("random_unstructured", amount=0.4)
+        Trainer(environment=environment, callbacks=[pruning], **quiet).fit(module)
+        return {name: value.tolist() for name, value in module.state_dict().items()}, pruning.sparsity
+
+    first, second = run_ranks(train)
+    assert first == second
+    assert min(first[1].values()) > 0.3
+
+
 def test_masks_may_stay_and_another_fit_can_start(fit):
     trainer = fit(ModelPruning(make_pruning_permanent=False))
     assert prune.is_pruned(trainer.module)

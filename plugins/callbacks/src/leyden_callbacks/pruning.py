@@ -32,7 +32,8 @@ class ModelPruning(Callback):
     """Prunes parameters with ``torch.nn.utils.prune`` at the end of each epoch.
 
     Checkpoints hold plain weights under their usual names, the pruned ones being zero, so that a module loads them without this
-    callback; the masks are beside them, and a run that goes on keeps them. When training ends, the module is plain again.
+    callback; the masks are beside them, and a run that goes on keeps them. When training ends, the module is plain again. Of
+    several processes all take the masks of rank 0.
 
     Args:
         pruning_fn: ``"l1_unstructured"``, ``"random_unstructured"``, ``"ln_structured"``, ``"random_structured"``, or a
@@ -197,6 +198,8 @@ class ModelPruning(Callback):
         if not amount:
             return
         self.prune(amount)
+        if trainer.world_size > 1:
+            self._agree(trainer)
         rewind = self.use_lottery_ticket_hypothesis
         if rewind(epoch) if callable(rewind) else rewind:
             self._rewind()
@@ -215,6 +218,15 @@ class ModelPruning(Callback):
             if self.method is prune.LnStructured:
                 options["n"] = self.pruning_norm
             self.method.apply(part, key, **options)
+
+    @torch.no_grad()
+    def _agree(self, trainer: Trainer) -> None:
+        """Has every process take rank 0's masks: random ones differ, and so would the module be another one on each."""
+        masks = trainer.strategy.broadcast({name: mask.bool().cpu() for name, mask in self._masks().items()})
+        for name, (part, key) in self._parts.items():
+            mask = getattr(part, f"{key}_mask")
+            mask.copy_(masks[name])
+            setattr(part, key, getattr(part, f"{key}_orig") * mask)  # as torch does before each forward
 
     @torch.no_grad()
     def _rewind(self) -> None:
