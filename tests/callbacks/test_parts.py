@@ -584,4 +584,13 @@ def test_runs_that_cannot_train_on_parts(fit, refusal):
     assert refusal(ValueError, fit, OOMMicrobatch(2), module=Weighted()) == (
         "OOMMicrobatch cannot train on parts of a batch whose training_step returns a 'loss_weight'"
     )
+    own = Trainer(callbacks=[OOMMicrobatch(2)], accelerator="cpu", logger=False, enable_progress_bar=False,
+                  enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+
+    def loop():
+        module = TinyModule()
+        for batch in own.batches(module):
+            own.step(module.training_step(batch, 0))
+
+    assert refusal(ValueError, loop) == "OOMMicrobatch: trainer.batches() leaves the forward pass to you; use fit()"
     assert refusal(ValueError, OOMMicrobatch, 0) == "OOMMicrobatch(microbatch_size=0): expected an int of at least 1, got int 0"

@@ -110,6 +110,15 @@ class OOMMicrobatch(Callback):
         if stage == "fit":
             trainer.strategy.synchronize_gradients(module, True)
 
+    def on_before_backward(self, trainer: Trainer, module: Module, loss: Any) -> None:
+        """Refuses a loop of the user's own.
+
+        Raises:
+            ValueError: the forward pass of the batch was not this callback's to take apart.
+        """
+        if trainer.running_batch is not None:
+            raise ValueError(f"{type(self).__name__}: trainer.batches() leaves the forward pass to you; use fit()")
+
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """At log points, where processes meet anyway, each takes over the smallest size."""
         step, every = trainer.global_step, trainer.log_every_n_steps
