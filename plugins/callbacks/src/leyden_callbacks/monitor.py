@@ -54,9 +54,9 @@ class Monitor:
         self._trainer: Trainer | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the value there is was taken, and when it was measured."""
+        """Whether the value there is was taken, if there is one, and when it was measured."""
         value = self._trainer.callback_metrics.get(self.key) if self._trainer is not None else None
-        return {"taken": value is not None and value is self._used, "measured_at": self._measured_at}
+        return {"taken": value is self._used, "measured_at": self._measured_at}
 
     def go_on(self, trainer: Trainer, state: Mapping[str, Any] | None) -> None:
         """To be called when training starts: takes back what :meth:`state_dict` gave; without it the value there is was taken."""
