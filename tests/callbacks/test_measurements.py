@@ -15,6 +15,7 @@ from leyden_callbacks import (
     DataStall,
     LambdaCallback,
     MemorySnapshot,
+    ParameterMonitor,
     SlowRank,
     SpikeDetection,
     ThroughputMonitor,
@@ -55,6 +56,17 @@ def test_rates_are_those_of_the_window(fit, clock):
     assert set(history["throughput/flops_per_sec"]) == {2e9}
     assert history["throughput/mfu"] == pytest.approx([0.2] * 4)
     assert monitor.totals == {"batches": 8, "samples": 32, "items": 256}
+
+
+def test_who_leaves_a_loop_of_ones_own_leaves_nothing_behind():
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+    callbacks = [ThroughputMonitor(flops_per_batch="measure"), ParameterMonitor(activations=True)]
+    module = TinyModule()
+    for _ in Trainer(callbacks=callbacks, accelerator="cpu", barebones=True, log_every_n_steps=1).batches(module):
+        break
+    assert _get_current_dispatch_mode() is None
+    assert not module.layer._forward_hooks
 
 
 def test_operations_of_the_first_batch_are_counted(fit):

@@ -215,7 +215,7 @@ class ThroughputMonitor(Callback):
             self._paused += time.perf_counter() - self._pause_began
             self._pause_began = None
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
-        """Leaves no counter behind."""
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Leaves no counter behind, however the run ended."""
         if self._counter is not None:
             self._stop_counter()
