@@ -12,7 +12,7 @@ from leyden.messages import announce, warn
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key, check_number
-from leyden_callbacks.monitor import Monitor, ends_with_validation, is_after_validation
+from leyden_callbacks.monitor import Monitor, ends_with_validation, is_after_validation, warn_if_never
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -165,6 +165,8 @@ class EarlyStopping(Callback):
         """Refuses a monitor that is a mistyped key of the validation."""
         if self.strict and not trainer.fast_dev_run:
             self._watched.check_spelling(trainer)
+        if self._at_epoch_end is False:
+            warn_if_never(trainer, f"{type(self).__name__}(check_on_train_epoch_end=False)", "checks")
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Checks a value that the run goes on with, if a checkpoint was taken just before it would have been."""

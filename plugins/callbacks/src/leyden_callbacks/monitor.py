@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import did_you_mean, listed, nearest
+from leyden.messages import did_you_mean, listed, nearest, warn
 from leyden.progress import END, VALIDATION
 from torch import Tensor
 
@@ -24,6 +24,12 @@ def ends_with_validation(trainer: Trainer) -> bool:
     # An int counts batches: 1 means after each batch, 1.0 once an epoch.
     once = isinstance(trainer.val_check_interval, float) and trainer.val_check_interval == 1.0
     return once and trainer.check_val_every_n_epoch == 1
+
+
+def warn_if_never(trainer: Trainer, what: str, does: str) -> None:
+    """Says that what is to be done after validations only is never done, where a run has none."""
+    if not any(trainer.num_val_batches) and not trainer.fast_dev_run:
+        warn("LYC04", f"{what} {does} after validations, and this run has none, so that it never does; leave that out")
 
 
 def counters(trainer: Trainer) -> dict[str, Any]:

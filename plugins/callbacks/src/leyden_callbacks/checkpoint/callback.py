@@ -24,7 +24,7 @@ from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Duration, Schedule
 from leyden_callbacks.checkpoint.shelf import NotListed, NotSaved, Shelf
 from leyden_callbacks.checkpoint.top_k import TopK
-from leyden_callbacks.monitor import Monitor, counters
+from leyden_callbacks.monitor import Monitor, counters, warn_if_never
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -404,6 +404,8 @@ class ModelCheckpoint(Callback):
         """Refuses a monitor that is a mistyped key of the validation."""
         if self._watched is not None and not trainer.fast_dev_run:
             self._watched.check_spelling(trainer)
+        if self._schedule.at_epoch_end is False and not self._schedule.counts_batches:
+            warn_if_never(trainer, f"{type(self).__name__}(save_on_train_epoch_end=False)", "saves")
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Nothing new is to be saved until a step is taken, but what a validation that goes on may still call for."""
