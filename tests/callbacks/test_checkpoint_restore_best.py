@@ -1,9 +1,13 @@
 """What RestoreBest leaves in the module."""
 
+import time
+
 import pytest
 import torch
-from leyden import Trainer
+from leyden import CheckpointIO, Trainer
+from leyden.testing import TinyModule, run_ranks
 from leyden_callbacks import EMA, ModelCheckpoint, ModelPruning, RestoreBest, StochasticWeightAveraging
+from leyden_checkpoint import AsyncCheckpointIO
 
 
 def same(module, path):
@@ -25,6 +29,28 @@ def test_the_last_epoch_may_be_the_best_and_a_save_in_the_background_is_waited_f
     module = scripted([0.3, 0.1])
     fit(RestoreBest(), ModelCheckpoint(monitor="score"), module=module, checkpoint_io="async")
     assert same(module, tmp_path / "checkpoints/epoch=1-step=8.ckpt")
+
+
+class Slow(CheckpointIO):
+    """Takes its time to write."""
+
+    def save(self, checkpoint, path):
+        time.sleep(0.3)
+        super().save(checkpoint, path)
+
+
+def test_every_process_waits_for_what_rank_0_writes_in_the_background(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 1}
+    start = TinyModule().state_dict()
+
+    def train(environment):
+        module, checkpoint = TinyModule(), ModelCheckpoint(tmp_path, monitor="val_loss")
+        module.load_state_dict(start)
+        options = {"environment": environment, "devices": 2, "strategy": "ddp", "checkpoint_io": AsyncCheckpointIO(Slow())}
+        Trainer(callbacks=[RestoreBest(), checkpoint], default_root_dir=tmp_path, **options, **quiet).fit(module)
+        return same(module, checkpoint.best_model_path)
+
+    assert run_ranks(train) == [True, True]
 
 
 @pytest.mark.parametrize("other", [EMA(0.5), ModelPruning(), StochasticWeightAveraging(0.1, 1)])

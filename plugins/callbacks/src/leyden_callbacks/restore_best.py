@@ -55,6 +55,8 @@ class RestoreBest(Callback):
         path = next((found for callback in callbacks if (found := callback.resolve_checkpoint("best"))), None)
         if trainer.fast_dev_run or path is None:
             return
+        trainer.checkpoint_io.wait()
+        trainer.strategy.barrier()  # rank 0 alone may write it, and in the background
         checkpoint = trainer.checkpoint_io.load(path)
         trainer.strategy.load_module_state(module, checkpoint["state_dict"], strict=module.strict_loading)
         self.restored_path = path
