@@ -61,6 +61,13 @@ def test_rates_that_other_callbacks_set_are_recorded_as_they_are_in_the_coming_s
     assert monitor.lrs == {"lr-SGD": [0.1, 0.3, 0.3]}
 
 
+def test_groups_of_one_name_have_keys_of_their_own(recorded):
+    def configure(module):
+        return SGD([{"params": [p], "lr": lr, "name": "net"} for p, lr in zip(module.parameters(), (0.1, 0.2), strict=True)])
+
+    assert recorded(LearningRateMonitor(), configure, max_epochs=1) == [(0, {"lr-SGD/net": 0.1, "lr-SGD/net-1": 0.2})]
+
+
 def test_a_scheduler_of_each_step_is_recorded_at_log_points_with_the_rate_of_the_step(recorded):
     def configure(module):
         optimizer = SGD(module.parameters(), lr=0.1)
