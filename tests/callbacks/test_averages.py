@@ -167,6 +167,18 @@ def test_a_validation_that_goes_on_from_a_checkpoint_uses_the_average_again(fit,
     assert same(weights(second), weights(whole))
 
 
+def test_an_average_of_another_module_is_refused_as_one_without_average_is(fit, refusal, tmp_path):
+    class Less(TinyModule):
+        strict_loading = False
+
+    checkpoint = ModelCheckpoint(tmp_path)
+    fit(EMA(), checkpoint, module=Shared(), max_epochs=1)
+    path = checkpoint.best_model_path
+    assert refusal(ValueError, fit, EMA(), module=Less(), ckpt_path=path) == refusal(
+        ValueError, fit, module=Less(), ckpt_path=path
+    )
+
+
 KILLED = """
 import os, signal, sys
 import torch

@@ -381,6 +381,15 @@ def test_all_processes_prune_the_same_weights_at_random_too(tmp_path):
     assert min(first[1].values()) > 0.3
 
 
+def test_masks_of_other_parameters_are_refused(fit, refusal, tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path)
+    fit(ModelPruning(), checkpoint, max_epochs=1)
+    assert refusal(ValueError, fit, ModelPruning(parameter_names=["bias"]), ckpt_path=checkpoint.best_model_path) == (
+        "ModelPruning: the checkpoint has masks of 'layer.weight', which is not among what is pruned here: 'layer.bias'; prune "
+        "the same parameters"
+    )
+
+
 def test_masks_may_stay_and_another_fit_can_start(fit):
     trainer = fit(ModelPruning(make_pruning_permanent=False))
     assert prune.is_pruned(trainer.module)

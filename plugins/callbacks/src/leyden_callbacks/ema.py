@@ -101,7 +101,8 @@ class EMA(Callback):
         if state["saved"] == "average":
             with torch.no_grad():
                 for name, tensor in state["other"].items():
-                    own[name].copy_(tensor)
+                    if name in own:  # another module is refused, or let pass, by who loads the optimizers
+                        own[name].copy_(tensor)
 
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         """Begins with the weights, or goes on with the average of a checkpoint."""
@@ -109,7 +110,8 @@ class EMA(Callback):
         self.average = {name: at_least_32_bits(parameter.detach()).clone() for name, parameter in weights.items()}
         if self._loaded is not None:
             for name, tensor in self._loaded["average"].items():
-                self.average[name].copy_(tensor)
+                if name in self.average:
+                    self.average[name].copy_(tensor)
             self._step = int(self._loaded["step"])
             self._validates = bool(self._loaded.get("validates", False))
             self._loaded = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback, hookimpl
-from leyden.messages import did_you_mean, shown
+from leyden.messages import did_you_mean, listed, shown
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -139,8 +139,18 @@ class ModelPruning(Callback):
         return {"masks": masks, "originals": dict(self._originals)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Puts the masks on the weights, which a checkpoint has loaded before."""
+        """Puts the masks on the weights, which a checkpoint has loaded before.
+
+        Raises:
+            ValueError: it is of a run that pruned other parameters.
+        """
         self._originals = dict(state_dict["originals"])
+        other = [name for name in state_dict["masks"] if name not in self._parts]
+        if other:
+            raise ValueError(
+                f"{type(self).__name__}: the checkpoint has masks of {listed(other)}, which is not among what is pruned here: "
+                f"{listed(list(self._parts))}; prune the same parameters"
+            )
         for name, mask in state_dict["masks"].items():
             part, key = self._parts[name]
             prune.custom_from_mask(part, key, mask.to(getattr(part, key).dtype))  # type: ignore[no-untyped-call]  # torch has no types here
