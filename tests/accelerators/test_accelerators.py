@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -162,6 +163,14 @@ def test_cuda_stats_are_the_allocators_and_the_drivers(monkeypatch):
         "memory_reserved_peak_bytes": 40.0, "memory_free_bytes": 70.0, "memory_total_bytes": 80.0,
         "allocation_retries_count": 5.0, "out_of_memory_count": 6.0,
     }  # fmt: skip
+
+
+def test_the_peak_of_memory_is_never_below_what_is_in_use(monkeypatch):
+    import resource
+
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=1))  # as late as the kernel may count it
+    stats = CPUAccelerator().stats(torch.device("cpu"))
+    assert stats["memory_peak_rss_bytes"] == stats.get("memory_rss_bytes", 1024)
 
 
 def test_cpu_stats_grow_with_the_memory_in_use():

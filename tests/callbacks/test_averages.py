@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from leyden import Trainer
+from leyden import Terminated, Trainer
 from leyden.testing import TinyModule, run_ranks
-from leyden_callbacks import EMA, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
+from leyden_callbacks import EMA, BackboneFinetuning, LambdaCallback, ModelCheckpoint, StochasticWeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -102,21 +103,80 @@ def test_validation_uses_what_was_asked_for_and_training_goes_on_with_the_weight
     assert same(weights(first), weights(second))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_in_16_bits_have_an_average_that_moves_with_them(fit, precision):
+    def average(trainer, module):
+        for name, value in weights(module).items():
+            by_hand[name] = torch.lerp(by_hand[name], value.float(), 0.001) if trainer.global_step else value.float()
+
+    by_hand = {}
+    ema = EMA(0.999)
+    look = LambdaCallback(on_train_start=average, on_train_batch_end=average)
+    trainer = fit(look, ema, max_epochs=5, precision=precision)
+    assert same(ema.average, by_hand)
+    assert same(weights(trainer.module), {name: value.to(trainer.module.dtype) for name, value in by_hand.items()})
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-true"}])
 @pytest.mark.parametrize("save", ["average", "weights"])
-def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, accumulate):
+def test_a_resumed_run_ends_with_the_same_bits(fit, tmp_path, save, settings):
     def write(trainer, module, batch_idx):
         if trainer.current_epoch == 1 and batch_idx == 1:
             trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
     module = TinyModule()
     start = copy.deepcopy(module)
-    options = {"max_epochs": 3, "accumulate_grad_batches": accumulate}
+    options = {"max_epochs": 3, **settings}
     whole, resumed = EMA(0.9, save=save), EMA(0.9, save=save)
     fit(whole, LambdaCallback(on_train_batch_end=write), module=module, **options)
     fit(resumed, module=start, ckpt_path=str(tmp_path / "saved.ckpt"), **options)
     assert same(resumed.average, whole.average)
     assert same(weights(module), weights(start))
+
+
+class Validated(TinyModule):
+    """Keeps what each batch of a validation found as the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.found[self.trainer.current_epoch, batch_idx] = weights(self)
+
+
+@pytest.mark.usefixtures("plain_handlers")
+@pytest.mark.parametrize("ends", ["signal", "exception"])
+def test_a_validation_that_goes_on_from_a_checkpoint_uses_the_average_again(fit, tmp_path, ends):
+    def end(trainer, module, batch_idx):
+        if trainer.current_epoch == 1 and batch_idx == 0:
+            if ends == "exception":
+                raise ValueError("one of the user's")
+            signal.raise_signal(signal.SIGTERM)
+
+    whole, first, second = Validated(), Validated(), Validated()
+    for module in (first, second):
+        module.load_state_dict(whole.state_dict())
+    checkpoint = ModelCheckpoint(tmp_path, save_on_exception=True)
+    fit(EMA(0.5), module=whole, num_sanity_val_steps=0)
+    with pytest.raises((Terminated, ValueError)):
+        fit(EMA(0.5), checkpoint, LambdaCallback(on_validation_batch_end=end), module=first, num_sanity_val_steps=0)
+    fit(EMA(0.5), module=second, ckpt_path=checkpoint.resolve_checkpoint("last"))
+    assert same(second.found[1, 1], whole.found[1, 1])
+    assert same(weights(second), weights(whole))
+
+
+def test_an_average_of_another_module_is_refused_as_one_without_average_is(fit, refusal, tmp_path):
+    class Less(TinyModule):
+        strict_loading = False
+
+    checkpoint = ModelCheckpoint(tmp_path)
+    fit(EMA(), checkpoint, module=Shared(), max_epochs=1)
+    path = checkpoint.best_model_path
+    assert refusal(ValueError, fit, EMA(), module=Less(), ckpt_path=path) == refusal(
+        ValueError, fit, module=Less(), ckpt_path=path
+    )
 
 
 KILLED = """
@@ -346,6 +406,78 @@ def test_statistics_of_batch_normalization_belong_to_the_average(fit):
     assert (number, module.norm.momentum, module.norm.training) == (4, 0.1, True)
 
 
+@pytest.mark.parametrize("unfrozen", [1, 3])
+def test_it_averages_what_finetuning_trains_whenever_that_begins(fit, tmp_path, unfrozen):
+    class Backbone(TinyModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.layer(self.backbone(x))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], lr=0.1)
+
+    def both():
+        finetuning = BackboneFinetuning(unfrozen, backbone_initial_lr=0.01)
+        return finetuning, StochasticWeightAveraging(0.05, swa_epoch_start=2, annealing_epochs=1)
+
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    module = Backbone()
+    start = copy.deepcopy(module)
+    trainer = fit(*both(), save, module=module, max_epochs=5)
+    assert [group["lr"] for group in trainer.optimizers[0].param_groups] == [0.05, 0.05]
+    fit(*both(), module=start, max_epochs=5, ckpt_path=str(tmp_path / "14.ckpt"))
+    assert same(weights(module), weights(start))
+
+
+def test_statistics_of_layers_in_eval_mode_stay(fit):
+    module = Shared()
+    module.norm.eval()
+    trainer = fit(StochasticWeightAveraging(0.05, swa_epoch_start=1), module=module)
+    assert not trainer.module.norm.running_mean.any()
+
+
+class WithoutIndex(Shared):
+    def training_step(self, batch):
+        return super().training_step(batch, 0)
+
+
+class TakingTurns(Shared):
+    def training_step(self, batch, batch_idx, optimizer_idx):
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self):
+        parts = [self.layer.parameters(), [*self.first.parameters(), *self.norm.parameters()]]
+        return [torch.optim.SGD(part, lr=0.1) for part in parts]
+
+
+@pytest.mark.parametrize("module", [WithoutIndex(), TakingTurns()])
+def test_statistics_are_taken_whatever_arguments_the_step_takes(fit, module):
+    fit(StochasticWeightAveraging(0.05, swa_epoch_start=1), module=module)
+    assert module.norm.num_batches_tracked == 4
+
+
+def test_statistics_of_data_without_an_end_are_those_of_as_many_batches_as_an_epoch_had(fit):
+    class Endless(Shared):
+        def train_dataloader(self):
+            return itertools.cycle([(torch.randn(4, 8), torch.zeros(4, dtype=torch.long))])
+
+    trainer = fit(StochasticWeightAveraging(0.05, swa_epoch_start=0), module=Endless(), max_steps=3)
+    assert trainer.module.norm.num_batches_tracked == 3
+
+
+def test_weights_in_16_bits_are_averaged_in_32(fit):
+    epochs = Epochs()
+    trainer = fit(epochs, StochasticWeightAveraging(0.05, swa_epoch_start=0), precision="bf16-true", max_epochs=20)
+    mean = {name: torch.stack([values[name].float() for values in epochs.weights]).mean(0) for name in epochs.weights[0]}
+    close = {name: value.bfloat16().float() for name, value in mean.items()}
+    torch.testing.assert_close(
+        {name: value.float() for name, value in weights(trainer.module).items()}, close, rtol=2**-8, atol=0
+    )
+
+
 def test_a_resumed_run_ends_with_the_same_average(fit, tmp_path):
     def save(trainer):
         if trainer.global_step == 14:  # inside of epoch 3
@@ -375,6 +507,14 @@ def test_wrong_averages_of_epochs(options, kind, message, refusal):
     assert refusal(kind, StochasticWeightAveraging, **options) == message
 
 
+def test_two_averages_that_stay_in_the_module_are_refused(fit, refusal):
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), EMA(), max_epochs=2) == (
+        "StochasticWeightAveraging and EMA both leave their average in the module; pass EMA(keep=False), or leave out one"
+    )
+    average, ema = StochasticWeightAveraging(0.1, 0.5), EMA(keep=False)
+    assert same(weights(fit(average, ema).module), average.average)
+
+
 def test_runs_that_do_not_fit_the_average_of_epochs(fit, refusal):
     assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 2)) == (
         "StochasticWeightAveraging(swa_epoch_start=2): averaging would start in epoch 2, but the last of max_epochs=2 is 1"
@@ -384,4 +524,13 @@ def test_runs_that_do_not_fit_the_average_of_epochs(fit, refusal):
     )
     assert refusal(ValueError, fit, StochasticWeightAveraging([0.1, 0.2])) == (
         "StochasticWeightAveraging(swa_lrs=[0.1, 0.2]): 2 learning rate(s) for 1 parameter group(s)"
+    )
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), BackboneFinetuning()) == (
+        "StochasticWeightAveraging: BackboneFinetuning comes after it and would change the rates that it sets; put it before"
+    )
+    manual = Shared()
+    manual.automatic_optimization = False
+    assert refusal(ValueError, fit, StochasticWeightAveraging(0.1, 0.5), module=manual) == (
+        "StochasticWeightAveraging: the statistics of Shared's batch normalization cannot be taken anew, for its training_step "
+        "steps optimizers itself; average modules without it in manual optimization"
     )

@@ -1,5 +1,6 @@
 """What ModelCheckpoint saves, keeps and deletes."""
 
+import math
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from leyden import Callback, LeydenWarning, Trainer
 from leyden.testing import TinyModule
-from leyden_callbacks import ModelCheckpoint
+from leyden_callbacks import LambdaCallback, ModelCheckpoint
 
 
 def test_by_default_the_newest_epoch_is_kept_in_the_checkpoints_folder_of_the_log_directory(fit, saved, tmp_path):
@@ -214,6 +215,14 @@ def test_save_last_saves_at_the_end_of_every_epoch_beside_steps(fit):
     assert torch.load(checkpoint.last_model_path)["global_step"] == 4
 
 
+@pytest.mark.parametrize("save_last", [True, "link"])
+def test_the_newest_state_never_takes_the_place_of_the_best_whatever_that_is_called(fit, scripted, save_last):
+    checkpoint = ModelCheckpoint(filename="last", monitor="score", mode="max", save_last=save_last)
+    fit(checkpoint, module=scripted([0.3, 0.2, 0.4, 0.1]), max_epochs=4)
+    assert torch.load(checkpoint.best_model_path)["global_step"] == 12
+    assert torch.load(checkpoint.last_model_path)["global_step"] == 16
+
+
 def test_the_state_in_the_newest_file_knows_every_file_that_is_kept(fit, scripted):
     checkpoint = ModelCheckpoint(monitor="score", save_top_k=2, save_last=True)
     fit(checkpoint, module=scripted([0.3, 0.2, 0.1]), max_epochs=3)
@@ -227,6 +236,11 @@ def test_the_state_in_the_newest_file_knows_every_file_that_is_kept(fit, scripte
 def test_names_hold_values_in_the_format_asked_for(fit, saved, scripted):
     fit(ModelCheckpoint(monitor="score", filename="sample-{epoch:02d}-{score:.2f}"), module=scripted([0.321, 0.5]))
     assert saved() == ["sample-epoch=00-score=0.32.ckpt"]
+
+
+def test_a_value_that_is_not_finite_can_be_part_of_any_name(fit, saved, scripted):
+    fit(ModelCheckpoint(filename="{score:02d}-{epoch:02d}"), module=scripted([math.nan, math.inf]), max_epochs=2)
+    assert saved() == ["score=inf-epoch=01.ckpt"]
 
 
 def test_names_of_values_can_be_left_out(fit, saved):
@@ -308,6 +322,32 @@ def test_a_resumed_run_goes_on_with_the_files_it_kept(fit, saved, scripted, tmp_
     assert Path(second.best_model_path).name == "epoch=2-step=12.ckpt"
 
 
+@pytest.mark.parametrize("save_top_k", [0, 1])
+def test_a_validation_that_goes_on_from_a_checkpoint_saves_what_the_whole_one_would(fit, saved, scripted, tmp_path, save_top_k):
+    class Failing(Callback):
+        def on_validation_batch_end(self, trainer):
+            if trainer.global_step == 8:
+                raise ValueError("one of the user's")
+
+    options = {"monitor": "score", "mode": "max", "save_last": True, "save_on_exception": True, "save_top_k": save_top_k}
+    with pytest.raises(ValueError, match="one of the user's"):
+        fit(ModelCheckpoint(**options), Failing(), module=scripted([0.1]), max_epochs=3)
+    resumed = ModelCheckpoint(**options)
+    spare = str(tmp_path / "checkpoints/exception-epoch=1-step=8.ckpt")
+    fit(resumed, module=scripted([0.9, 0.3]), max_epochs=2, ckpt_path=spare)
+    assert saved() == ["epoch=1-step=8.ckpt"] * save_top_k + ["last.ckpt"]
+    assert torch.load(resumed.last_model_path)["global_step"] == 8
+
+
+def test_a_value_that_waits_for_the_end_of_its_epoch_does_so_in_a_resumed_run(fit, saved, scripted, tmp_path):
+    checkpoint = ModelCheckpoint(monitor="score", mode="max")
+    save = LambdaCallback(on_validation_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt"))
+    fit(checkpoint, save, module=scripted([0.1]), max_epochs=1, num_sanity_val_steps=0)
+    shutil.rmtree(tmp_path / "checkpoints")
+    fit(ModelCheckpoint(monitor="score", mode="max"), module=scripted([]), max_epochs=1, ckpt_path=str(tmp_path / "saved.ckpt"))
+    assert saved() == ["epoch=0-step=4.ckpt"]
+
+
 def test_a_run_that_was_moved_goes_on_in_its_new_place(fit, saved, scripted, tmp_path):
     folder, moved = tmp_path / "old", tmp_path / "new"
     fit(ModelCheckpoint(dirpath=folder, monitor="score", save_last=True), module=scripted([0.5, 0.4]))
@@ -340,7 +380,7 @@ def test_files_outside_the_folder_that_a_state_names_are_never_deleted(fit, save
     precious = tmp_path / "precious.ckpt"
     precious.write_text("not ours")
     kept = {name.replace("/precious", str(precious).removesuffix(".ckpt")) if name[0] == "/" else name: 0.9 for name in kept}
-    first = ModelCheckpoint(dirpath=tmp_path / "run/sub", monitor="score", filename="../{epoch}")
+    first = ModelCheckpoint(dirpath=tmp_path / "run/sub", monitor="score", filename="{epoch}")
     trainer = fit(first, module=scripted([0.5]), max_epochs=1)
     state = torch.load(first.best_model_path)
     state["callbacks"][first.state_key] |= {"best_k_models": kept, "last_model_path": next(iter(kept))}
@@ -348,7 +388,7 @@ def test_files_outside_the_folder_that_a_state_names_are_never_deleted(fit, save
     second = ModelCheckpoint(dirpath=tmp_path / "run", monitor="score", save_last=True)
     fit(second, module=scripted([0.4]), ckpt_path=tmp_path / "forged.ckpt")
     assert precious.read_text() == "not ours"
-    assert saved(tmp_path / "run") == ["epoch=0.ckpt", "epoch=1-step=8.ckpt", "last.ckpt"]
+    assert saved(tmp_path / "run") == ["epoch=1-step=8.ckpt", "last.ckpt", "sub/epoch=0.ckpt"]
 
 
 def test_the_state_that_lightning_wrote_is_understood(tmp_path):
@@ -513,6 +553,18 @@ def test_verbose_says_what_was_saved_and_why(fit, scripted, tmp_path, capsys):
         (
             {"filename": "{}"},
             "ModelCheckpoint(filename='{}'): a pair of braces names no value; write {epoch} or {val_loss:.2f}",
+        ),
+        *(
+            (
+                {"filename": filename},
+                f"ModelCheckpoint(filename={filename!r}): it leads out of the folder of checkpoints; pass that as dirpath",
+            )
+            for filename in ("/tmp/{epoch}", "../{epoch}", "best/../../{epoch}")
+        ),
+        (
+            {"filename": "last", "save_last": True, "enable_version_counter": False},
+            "ModelCheckpoint(filename='last', save_last=True, enable_version_counter=False): the newest state would overwrite "
+            "the best; pass another filename",
         ),
         ({"monitor": ""}, "ModelCheckpoint(monitor=''): expected the key of a logged value such as 'val_loss', got str ''"),
     ],

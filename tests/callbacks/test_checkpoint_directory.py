@@ -83,6 +83,15 @@ def test_two_callbacks_in_one_directory_share_its_list(fit, scripted, tmp_path):
     )
 
 
+@pytest.mark.parametrize("version_counter", [True, False])
+def test_two_callbacks_with_the_same_names_never_delete_each_others_files(fit, scripted, tmp_path, version_counter):
+    options = {"dirpath": tmp_path, "enable_version_counter": version_counter}
+    falling, rising = ModelCheckpoint(monitor="score", **options), ModelCheckpoint(monitor="step", mode="max", **options)
+    fit(falling, rising, module=scripted([0.1, 0.2, 0.3]), max_epochs=3)
+    assert torch.load(falling.best_model_path)["global_step"] == 4
+    assert torch.load(rising.best_model_path)["global_step"] == 12
+
+
 def test_what_a_run_that_goes_on_from_an_older_checkpoint_had_saved_later_is_its_own(fit, saved, tmp_path):
     fit(ModelCheckpoint(save_top_k=-1), max_epochs=3)
     fit(ModelCheckpoint(save_top_k=-1), max_epochs=3, ckpt_path=tmp_path / "checkpoints/epoch=0-step=4.ckpt")

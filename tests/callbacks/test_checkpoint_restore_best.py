@@ -1,9 +1,13 @@
 """What RestoreBest leaves in the module."""
 
+import time
+
 import pytest
 import torch
-from leyden import Trainer
-from leyden_callbacks import ModelCheckpoint, RestoreBest
+from leyden import CheckpointIO, Trainer
+from leyden.testing import TinyModule, run_ranks
+from leyden_callbacks import EMA, ModelCheckpoint, ModelPruning, RestoreBest, StochasticWeightAveraging
+from leyden_checkpoint import AsyncCheckpointIO
 
 
 def same(module, path):
@@ -25,6 +29,44 @@ def test_the_last_epoch_may_be_the_best_and_a_save_in_the_background_is_waited_f
     module = scripted([0.3, 0.1])
     fit(RestoreBest(), ModelCheckpoint(monitor="score"), module=module, checkpoint_io="async")
     assert same(module, tmp_path / "checkpoints/epoch=1-step=8.ckpt")
+
+
+class Slow(CheckpointIO):
+    """Takes its time to write."""
+
+    def save(self, checkpoint, path):
+        time.sleep(0.3)
+        super().save(checkpoint, path)
+
+
+def test_every_process_waits_for_what_rank_0_writes_in_the_background(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False, "max_epochs": 1}
+    start = TinyModule().state_dict()
+
+    def train(environment):
+        module, checkpoint = TinyModule(), ModelCheckpoint(tmp_path, monitor="val_loss")
+        module.load_state_dict(start)
+        options = {"environment": environment, "devices": 2, "strategy": "ddp", "checkpoint_io": AsyncCheckpointIO(Slow())}
+        Trainer(callbacks=[RestoreBest(), checkpoint], default_root_dir=tmp_path, **options, **quiet).fit(module)
+        return same(module, checkpoint.best_model_path)
+
+    assert run_ranks(train) == [True, True]
+
+
+@pytest.mark.parametrize("other", [EMA(0.5), ModelPruning(), StochasticWeightAveraging(0.1, 1)])
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_it_has_the_last_word_whatever_others_leave_in_the_module(fit, scripted, other, comes_first):
+    checkpoint, restore = ModelCheckpoint(monitor="score"), RestoreBest()
+    others = (restore, other) if comes_first else (other, restore)
+    trainer = fit(*others, checkpoint, module=scripted([0.1, 0.2, 0.3]), max_epochs=3)
+    assert same(trainer.module, checkpoint.best_model_path)
+
+
+def test_masks_that_stay_in_the_module_are_refused(fit, scripted):
+    with pytest.raises(
+        ValueError, match=r"^RestoreBest and ModelPruning\(make_pruning_permanent=False\): checkpoints have plain"
+    ):
+        fit(RestoreBest(), ModelPruning(make_pruning_permanent=False), ModelCheckpoint(monitor="score"), module=scripted([1]))
 
 
 def test_a_run_without_a_monitor_is_refused(fit):

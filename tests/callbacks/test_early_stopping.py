@@ -7,7 +7,7 @@ import pytest
 import torch
 from leyden import Callback, Trainer
 from leyden.testing import TinyModule, run_ranks
-from leyden_callbacks import EarlyStopping, EarlyStoppingReason, ModelCheckpoint
+from leyden_callbacks import EarlyStopping, EarlyStoppingReason, LambdaCallback, ModelCheckpoint
 
 
 def epochs_run(fit, scripted, stopping, scores, **settings):
@@ -132,12 +132,29 @@ def test_a_resumed_run_goes_on_waiting(fit, scripted, tmp_path):
     fit(checkpoint, first, module=scripted([1.0, 2.0, 3.0]), max_epochs=3)
     assert first.wait_count == 2
     state = torch.load(checkpoint.best_model_path)["callbacks"]["EarlyStopping{'monitor': 'score', 'mode': 'min'}"]
-    assert state == {"wait_count": 2, "stopped_epoch": 0, "best_score": 1.0, "stopping_reason": 0}
+    counted = {"wait_count": 2, "stopped_epoch": 0, "best_score": 1.0, "stopping_reason": 0}
+    assert state == {**counted, "watched": {"taken": True, "measured_at": 12}}
 
     second = EarlyStopping("score", patience=3)
     trainer = fit(second, module=scripted([4.0, 5.0]), max_epochs=9, ckpt_path=checkpoint.best_model_path)
     assert trainer.current_epoch == 4
     assert second.best_score.item() == 1.0
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_validation_end", "on_train_epoch_end"])
+def test_a_run_resumed_anywhere_stops_where_the_whole_one_would(fit, scripted, tmp_path, hook):
+    def save(trainer):
+        if trainer.stage == "fit" and not trainer.sanity_checking:
+            trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    options = {"max_epochs": 12, "check_val_every_n_epoch": 2}
+    scores = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    whole = EarlyStopping("score", patience=3, check_on_train_epoch_end=True)
+    assert fit(whole, LambdaCallback(**{hook: save}), module=scripted(scores), **options).current_epoch == 8
+    for path in tmp_path.glob("*.ckpt"):
+        resumed, done = EarlyStopping("score", patience=3, check_on_train_epoch_end=True), torch.load(path)["leyden"]["progress"]
+        trainer = fit(resumed, module=scripted(scores[done["validations"] :]), ckpt_path=str(path), **options)
+        assert (trainer.current_epoch, resumed.wait_count) == (8, 3)
 
 
 def test_a_checkpoint_of_the_same_moment_has_the_count_of_that_moment(fit, scripted, tmp_path):

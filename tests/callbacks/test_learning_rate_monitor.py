@@ -4,7 +4,7 @@ import pytest
 import torch
 from leyden import Logger, Trainer
 from leyden.testing import TinyModule
-from leyden_callbacks import LearningRateMonitor
+from leyden_callbacks import LearningRateMonitor, StochasticWeightAveraging
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
@@ -53,6 +53,19 @@ def test_a_scheduler_of_each_epoch_is_recorded_at_the_start_of_each(recorded):
         return [optimizer], [ExponentialLR(optimizer, 0.5)]
 
     assert recorded(LearningRateMonitor(), configure) == [(0, {"lr-SGD": 0.1}), (4, {"lr-SGD": 0.05})]
+
+
+def test_rates_that_other_callbacks_set_are_recorded_as_they_are_in_the_coming_step(fit):
+    monitor = LearningRateMonitor()
+    fit(monitor, StochasticWeightAveraging(0.3, 1, annealing_epochs=0), logger=Memory(), max_epochs=3)
+    assert monitor.lrs == {"lr-SGD": [0.1, 0.3, 0.3]}
+
+
+def test_groups_of_one_name_have_keys_of_their_own(recorded):
+    def configure(module):
+        return SGD([{"params": [p], "lr": lr, "name": "net"} for p, lr in zip(module.parameters(), (0.1, 0.2), strict=True)])
+
+    assert recorded(LearningRateMonitor(), configure, max_epochs=1) == [(0, {"lr-SGD/net": 0.1, "lr-SGD/net-1": 0.2})]
 
 
 def test_a_scheduler_of_each_step_is_recorded_at_log_points_with_the_rate_of_the_step(recorded):

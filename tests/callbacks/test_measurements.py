@@ -15,6 +15,7 @@ from leyden_callbacks import (
     DataStall,
     LambdaCallback,
     MemorySnapshot,
+    ParameterMonitor,
     SlowRank,
     SpikeDetection,
     ThroughputMonitor,
@@ -55,6 +56,17 @@ def test_rates_are_those_of_the_window(fit, clock):
     assert set(history["throughput/flops_per_sec"]) == {2e9}
     assert history["throughput/mfu"] == pytest.approx([0.2] * 4)
     assert monitor.totals == {"batches": 8, "samples": 32, "items": 256}
+
+
+def test_who_leaves_a_loop_of_ones_own_leaves_nothing_behind():
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+    callbacks = [ThroughputMonitor(flops_per_batch="measure"), ParameterMonitor(activations=True)]
+    module = TinyModule()
+    for _ in Trainer(callbacks=callbacks, accelerator="cpu", barebones=True, log_every_n_steps=1).batches(module):
+        break
+    assert _get_current_dispatch_mode() is None
+    assert not module.layer._forward_hooks
 
 
 def test_operations_of_the_first_batch_are_counted(fit):
@@ -138,7 +150,7 @@ class Losses(TinyModule):
         self.losses = losses
 
     def training_step(self, batch, batch_idx):
-        return self.layer.weight.sum() * 0 + self.losses[self.current_epoch * 4 + batch_idx]
+        return (self.layer.weight.sum() + self.layer.bias.sum()) * 0 + self.losses[self.current_epoch * 4 + batch_idx]
 
 
 def test_a_spike_ends_training_and_its_batch_is_written_down(fit, tmp_path, refusal):
@@ -189,11 +201,60 @@ def test_losses_are_read_at_log_points_only(fit):
     assert read == [3, 1, 2, 2]
 
 
+def test_losses_are_read_once_at_a_log_point_however_many_batches_make_a_step(fit):
+    read = []
+    spikes = SpikeDetection()
+    usual = spikes._read
+    spikes._read = lambda: (read.append(len(spikes._unread)), usual())
+    fit(spikes, module=Losses(*[1] * 8), log_every_n_steps=3, accumulate_grad_batches=2)
+    assert read == [3, 1, 2, 2]
+
+
 def test_a_resumed_run_knows_the_mean(fit, tmp_path):
     trainer = fit(SpikeDetection(), module=Losses(4, 4, 4, 4), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
     with pytest.raises(TrainingSpikeError):
         fit(SpikeDetection(), module=Losses(*[4] * 4, 50, 1, 1, 1), ckpt_path=str(tmp_path / "saved.ckpt"))
+
+
+def test_a_spike_that_a_checkpoint_knew_before_it_was_told_is_told_after_a_resume(fit, tmp_path):
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    with pytest.raises(TrainingSpikeError, match="batch 1 of epoch 0 was 50"):
+        fit(SpikeDetection(), save, module=Losses(4, 50, 4, 4))
+    with pytest.raises(TrainingSpikeError, match="batch 1 of epoch 0 was 50"):
+        fit(SpikeDetection(), module=Losses(4, 50, 4, 4), ckpt_path=str(tmp_path / "3.ckpt"))
+
+
+def test_losses_of_optimizers_that_take_turns_are_refused(fit, refusal):
+    class Turns(TinyModule):
+        def training_step(self, batch, batch_idx, optimizer_idx):
+            return super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD([parameter], lr=0.1) for parameter in self.parameters()]
+
+    assert refusal(ValueError, fit, SpikeDetection(), module=Turns()) == (
+        "SpikeDetection compares the loss of each batch with those before, but Turns has 2 losses a batch, one for each "
+        "optimizer's turn; leave it out"
+    )
+
+
+def test_processes_look_at_the_same_moments_where_one_has_losses_of_few_batches(tmp_path):
+    class Manual(TinyModule):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            return torch.tensor(50.0 if batch_idx == 7 else 1.0) if batch_idx % 2 or self.global_rank == 0 else None
+
+    def train(environment):
+        spikes = SpikeDetection(action="warn")
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+        quiet |= {"accelerator": "cpu", "max_epochs": 1, "log_every_n_steps": 5, "default_root_dir": tmp_path}
+        trainer = Trainer(environment=environment, devices=2, strategy="ddp", callbacks=[spikes], **quiet)
+        trainer.fit(Manual(), DataLoader(RandomData(64), batch_size=4))
+        return [spike["batch_idx"] for spike in spikes.spikes]
+
+    assert run_ranks(train, seconds=20) == [[7], [7]]
 
 
 @pytest.mark.parametrize(
@@ -235,9 +296,19 @@ def test_the_share_of_waiting_is_recorded_and_said_once(fit, clock, capsys):
     assert trainer.history["data_stall/share"] == pytest.approx([0.75] * 6)
     assert trainer.history["data_stall/seconds_per_batch"] == [3.0] * 6
     assert capsys.readouterr().err.count(
-        "leyden: 75% of the last 2 training steps was waiting for data, 3000.0 ms a batch; give the DataLoader more num_workers, "
+        "leyden: 75% of the last 2 batches was waiting for data, 3000.0 ms a batch; give the DataLoader more num_workers, "
         "or do less for each sample\n"
     ) == 1  # fmt: skip
+
+
+def test_the_share_is_that_since_the_last_log_point_however_many_batches_make_a_step(fit, clock):
+    work = LambdaCallback(
+        on_before_backward=lambda trainer, module: moves(clock, 1 + 7 * (trainer.progress.total_batches == 2))()
+    )
+    trainer = fit(
+        DataStall(), work, module=Delayed(moves(clock, 0.25)), log_every_n_steps=1, accumulate_grad_batches=2, max_epochs=1
+    )
+    assert trainer.history["data_stall/share"] == pytest.approx([0.5, 2 / 11])
 
 
 def test_the_profiler_of_the_run_goes_on_beside_it(fit, tmp_path):

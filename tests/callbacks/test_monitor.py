@@ -87,3 +87,17 @@ def test_these_are_taken_for_val_loss_mistyped(key):
 @pytest.mark.parametrize("key", ["train_loss", "loss", "val_loss_2", "val_accuracy", "val_loss_a"])
 def test_these_are_not(key):
     assert not mistyped(key, ["val_loss", "val_acc", "val_loss_1", "val_loss_b"])
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (ModelCheckpoint(save_on_train_epoch_end=False), "ModelCheckpoint(save_on_train_epoch_end=False) saves"),
+        (EarlyStopping("train_loss", check_on_train_epoch_end=False), "EarlyStopping(check_on_train_epoch_end=False) checks"),
+    ],
+)
+def test_what_waits_for_validations_in_a_run_without_says_so(fit, callback, said):
+    message = f"{said} after validations, and this run has none, so that it never does; leave that out"
+    with pytest.warns(LeydenWarning) as warned:
+        fit(callback, limit_val_batches=0, max_epochs=1)
+    assert [str(warning.message) for warning in warned] == [message]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from leyden import every
 from leyden.testing import TinyModule
-from leyden_callbacks import LambdaCallback, ParamScheduler, StochasticWeightAveraging
+from leyden_callbacks import GradientAccumulationScheduler, LambdaCallback, ParamScheduler, StochasticWeightAveraging
 
 
 class Adaptive(TinyModule):
@@ -92,6 +92,21 @@ def test_momentum_of_adam_is_its_first_beta_and_weight_decay_moves_too(watched):
     betas = watched("betas", momentum, module=Adaptive(), max_epochs=1)
     assert [pair for pair, _ in betas] == [pytest.approx((value, 0.999)) for value in (0.95, 0.9, 0.85, 0.9)]
     assert rates(watched("weight_decay", decay, momentum, module=Adaptive(), max_epochs=1)) == [0.5, 1, 1.5, 2]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_whose_steps_change_is_as_long_as_it_is(watched, fit, tmp_path, first):
+    def callbacks(*more):
+        both = GradientAccumulationScheduler({0: 2, 1: 1}), ParamScheduler(lr="linear")
+        return (*(both if first else reversed(both)), *more)
+
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    seen = rates(watched("lr", *callbacks(save), max_epochs=3))
+    assert seen == [round(0.1 * (1 - step / 10), 6) for step in range(10)]
+    resumed = fit(*callbacks(), max_epochs=3, ckpt_path=str(tmp_path / "4.ckpt"))
+    assert resumed.optimizers[0].param_groups[0]["lr"] == 0
+    scheduler = ParamScheduler(lr=lambda epoch: epoch, unit="epoch", relative=False)
+    assert rates(watched("lr", GradientAccumulationScheduler({0: 2, 1: 1}), scheduler)) == [0, 0.5, 1, 1.25, 1.5, 1.75]
 
 
 def test_accumulated_batches_are_one_step(watched):

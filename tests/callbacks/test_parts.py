@@ -7,8 +7,17 @@ import copy
 import pytest
 import torch
 from leyden import Trainer
-from leyden.testing import TinyModule, run_ranks
-from leyden_callbacks import BackboneFinetuning, BaseFinetuning, LambdaCallback, ModelPruning, OOMMicrobatch
+from leyden.testing import RandomData, TinyModule, run_ranks
+from leyden_callbacks import (
+    EMA,
+    BackboneFinetuning,
+    BaseFinetuning,
+    LambdaCallback,
+    ModelCheckpoint,
+    ModelPruning,
+    OOMMicrobatch,
+    StochasticWeightAveraging,
+)
 from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import DataLoader
@@ -72,17 +81,75 @@ def test_aligned_rates_stop_at_the_modules(fit):
     assert [found[1][0] for found in seen] == [0.01, 0.1, 0.1]
 
 
-def test_a_resumed_run_has_the_groups_and_ends_with_the_same_bits(fit, tmp_path):
+@pytest.mark.parametrize("train_bn", [True, False])
+def test_a_resumed_run_has_the_groups_and_ends_with_the_same_bits(fit, tmp_path, train_bn):
     def save(trainer):
         if trainer.global_step == 14:  # inside of epoch 3
             trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
     module = Backbone()
     start = copy.deepcopy(module)
-    whole = fit(BackboneFinetuning(1), LambdaCallback(on_train_batch_end=save), module=module, max_epochs=6)
-    resumed = fit(BackboneFinetuning(1), module=start, max_epochs=6, ckpt_path=str(tmp_path / "saved.ckpt"))
+    whole = fit(BackboneFinetuning(1, train_bn=train_bn), LambdaCallback(on_train_batch_end=save), module=module, max_epochs=6)
+    resumed = fit(BackboneFinetuning(1, train_bn=train_bn), module=start, max_epochs=6, ckpt_path=str(tmp_path / "saved.ckpt"))
     assert groups(resumed) == groups(whole)
     assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_a_resumed_run_has_frozen_what_was_frozen_whoever_trains_it(fit, tmp_path):
+    class Once(BaseFinetuning):
+        def freeze_before_training(self, module):
+            self.freeze(module.backbone, train_bn=False)
+
+        def finetune_function(self, module, epoch, optimizer):
+            if epoch == 1:
+                self.make_trainable(module.backbone[1])
+
+    class Everything(Backbone):
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+    module = Everything()
+    start = copy.deepcopy(module)
+    fit(Once(), LambdaCallback(on_train_epoch_end=lambda trainer: trainer.save_checkpoint(tmp_path / "saved.ckpt")),
+        module=module)  # fmt: skip
+    fit(Once(), module=module, max_epochs=3, ckpt_path=str(tmp_path / "saved.ckpt"))
+    fit(Once(), module=start, max_epochs=3)
+    assert [p.requires_grad for p in module.backbone.parameters()] == [False, False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_an_optimizer_that_has_the_backbone_already_trains_it_at_its_own_rate(fit, tmp_path):
+    class Everything(Backbone):
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+    module = Everything()
+    start = copy.deepcopy(module)
+    save = LambdaCallback(on_train_epoch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt"))
+    whole = fit(BackboneFinetuning(1, backbone_initial_lr=0.01), save, module=module, max_epochs=4)
+    resumed = fit(BackboneFinetuning(1, backbone_initial_lr=0.01), module=start, max_epochs=4, ckpt_path=str(tmp_path / "2.ckpt"))
+    assert groups(whole) == groups(resumed) == [[0.1, 4], [0.04, 2]]
+    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), start.state_dict().values(), strict=True))
+
+
+def test_of_several_optimizers_the_first_trains_the_backbone(fit):
+    class Two(Backbone):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.other = nn.Linear(8, 2)
+
+        def training_step(self, batch, batch_idx):
+            for optimizer in self.optimizers():
+                optimizer.zero_grad()
+                self.manual_backward(nn.functional.cross_entropy(self(batch[0]) + self.other(batch[0]), batch[1]))
+                optimizer.step()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.layer.parameters(), lr=0.1), torch.optim.SGD(self.other.parameters(), lr=0.5)]
+
+    trainer = fit(BackboneFinetuning(1, backbone_initial_lr=0.01, train_bn=False), module=Two(), max_epochs=4)
+    assert [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers] == [[0.1, 0.04], [0.5]]
 
 
 def test_schedulers_of_the_module_go_on_beside_it(fit):
@@ -164,6 +231,27 @@ def test_in_several_processes_the_backbone_is_that_of_one_with_the_batches_of_al
     assert not torch.equal(whole.backbone[0].weight, start["backbone.0.weight"])
     torch.testing.assert_close({name: torch.tensor(value) for name, value in first[0].items()}, dict(whole.state_dict()))
     assert first[1] == groups(trainer) == [[0.1, 2], [0.02, 2]]
+
+
+def test_in_several_processes_a_resumed_backbone_is_that_of_the_whole_run(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 4, "devices": 2, "strategy": "ddp"}
+    start = Plain().state_dict()
+
+    def train(environment):
+        def fit(*callbacks, ckpt_path=None):
+            module = Plain()
+            module.load_state_dict(start)
+            trainer = Trainer(environment=environment, callbacks=[BackboneFinetuning(1), *callbacks], **quiet)
+            trainer.fit(module, ckpt_path=ckpt_path)
+            return {name: value.tolist() for name, value in module.state_dict().items()}
+
+        path = str(tmp_path / "saved.ckpt")
+        save = LambdaCallback(on_train_epoch_end=lambda trainer: trainer.current_epoch == 1 and trainer.save_checkpoint(path))
+        return fit(save), fit(ckpt_path=path)
+
+    (first, first_resumed), (second, second_resumed) = run_ranks(train)
+    assert first == second == first_resumed == second_resumed
 
 
 def test_a_module_without_a_backbone(fit, refusal):
@@ -258,6 +346,56 @@ def test_a_pruned_checkpoint_is_tested_by_a_trainer_that_has_pruned_nothing(fit,
     again = Trainer(callbacks=[ModelPruning()], logger=False, enable_progress_bar=False, enable_model_summary=False)
     again.test(TinyModule(), ckpt_path=tmp_path / "pruned.ckpt", verbose=False)
     assert (again.module.layer.weight == 0).float().mean() >= 0.5
+
+
+def test_the_masks_are_in_a_checkpoint_of_a_failed_run(fit, tmp_path):
+    class Failing(TinyModule):
+        def training_step(self, batch, batch_idx):
+            if self.global_step == 6:
+                raise ValueError("one of the user's")
+            return super().training_step(batch, batch_idx)
+
+    pruning, checkpoint, module = ModelPruning(), ModelCheckpoint(tmp_path, save_on_exception=True), Failing()
+    with pytest.raises(ValueError, match="one of the user's"):
+        fit(pruning, checkpoint, module=module)
+    assert set(module.state_dict()) == {"layer.weight", "layer.bias"}
+    later = ModelPruning(apply_pruning=False)
+    fit(later, ckpt_path=checkpoint.resolve_checkpoint("last"))
+    assert later.sparsity == {"layer.weight": 0.5}
+
+
+@pytest.mark.parametrize("average", [EMA(), StochasticWeightAveraging(0.1)])
+def test_averages_of_pruned_weights_are_refused(fit, refusal, average):
+    assert refusal(ValueError, fit, average, ModelPruning(), max_epochs=5) == (
+        f"ModelPruning and {type(average).__name__}: an average of weights from before and after pruning has no zeros; leave out "
+        f"one of them"
+    )
+
+
+def test_all_processes_prune_the_same_weights_at_random_too(tmp_path):
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet |= {"enable_model_summary": False, "default_root_dir": tmp_path, "max_epochs": 2, "devices": 2, "strategy": "ddp"}
+    start = Plain().state_dict()
+
+    def train(environment):
+        module = Plain()
+        module.load_state_dict(start)
+        pruning = ModelPruning("random_unstructured", amount=0.4)
+        Trainer(environment=environment, callbacks=[pruning], **quiet).fit(module)
+        return {name: value.tolist() for name, value in module.state_dict().items()}, pruning.sparsity
+
+    first, second = run_ranks(train)
+    assert first == second
+    assert min(first[1].values()) > 0.3
+
+
+def test_masks_of_other_parameters_are_refused(fit, refusal, tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path)
+    fit(ModelPruning(), checkpoint, max_epochs=1)
+    assert refusal(ValueError, fit, ModelPruning(parameter_names=["bias"]), ckpt_path=checkpoint.best_model_path) == (
+        "ModelPruning: the checkpoint has masks of 'layer.weight', which is not among what is pruned here: 'layer.bias'; prune "
+        "the same parameters"
+    )
 
 
 def test_masks_may_stay_and_another_fit_can_start(fit):
@@ -361,6 +499,29 @@ def test_the_micro_batch_is_halved_until_it_fits_with_the_gradients_of_the_whole
     assert "leyden: out of memory with 8 samples at once in step 0; now it is 4\n" in capsys.readouterr().err
 
 
+def test_what_parts_log_is_what_the_whole_batch_would_have_logged(fit):
+    class Logging(TinyModule):
+        def train_dataloader(self):
+            return DataLoader(RandomData(22), batch_size=5)
+
+        def training_step(self, batch, batch_idx):
+            x, _ = batch
+            self.log("number", len(x), reduce_fx="sum", on_step=True, on_epoch=True)
+            self.log("largest", x.max(), reduce_fx="max", on_step=True, on_epoch=True)
+            self.log("smallest", x.min(), reduce_fx=torch.min, on_step=False, on_epoch=True)
+            self.log("mean", x.mean(), on_step=True, on_epoch=True)
+            self.log("own", x.mean().double(), batch_size=len(x), on_step=False, on_epoch=True)
+            return super().training_step(batch, batch_idx)
+
+    module = Logging()
+    whole = copy.deepcopy(module)
+    parts = fit(OOMMicrobatch(2), module=module, log_every_n_steps=1).history
+    reference = fit(module=whole, log_every_n_steps=1).history
+    assert reference["number_epoch"] == [22, 22]
+    for key in reference:
+        torch.testing.assert_close(parts[key], reference[key])
+
+
 def test_parts_that_do_not_divide_the_batch_count_by_their_samples(fit):
     module = Greedy(8)
     whole = copy.deepcopy(module)
@@ -440,4 +601,13 @@ def test_runs_that_cannot_train_on_parts(fit, refusal):
     assert refusal(ValueError, fit, OOMMicrobatch(2), module=Weighted()) == (
         "OOMMicrobatch cannot train on parts of a batch whose training_step returns a 'loss_weight'"
     )
+    own = Trainer(callbacks=[OOMMicrobatch(2)], accelerator="cpu", logger=False, enable_progress_bar=False,
+                  enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+
+    def loop():
+        module = TinyModule()
+        for batch in own.batches(module):
+            own.step(module.training_step(batch, 0))
+
+    assert refusal(ValueError, loop) == "OOMMicrobatch: trainer.batches() leaves the forward pass to you; use fit()"
     assert refusal(ValueError, OOMMicrobatch, 0) == "OOMMicrobatch(microbatch_size=0): expected an int of at least 1, got int 0"

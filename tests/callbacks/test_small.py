@@ -51,12 +51,24 @@ def test_accumulated_epochs_end_with_the_bits_of_larger_batches(fit):
     torch.testing.assert_close(accumulated.layer.weight, larger.layer.weight)
 
 
-def test_a_run_resumed_inside_an_epoch_accumulates_as_before(fit, tmp_path):
+class Manual(TinyModule):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [TinyModule, Manual])
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_a_run_resumed_inside_an_epoch_accumulates_as_before(fit, tmp_path, kind, batch):
     def save(trainer, module, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == 1:
+        if trainer.current_epoch == 1 and batch_idx == batch:
             trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
-    whole, resumed = TinyModule(), TinyModule()
+    whole, resumed = kind(), kind()
     fit(GradientAccumulationScheduler({1: 2}), LambdaCallback(on_train_batch_end=save), module=whole)
     trainer = fit(GradientAccumulationScheduler({1: 2}), module=resumed, ckpt_path=str(tmp_path / "saved.ckpt"))
     assert trainer.global_step == 6
@@ -64,15 +76,6 @@ def test_a_run_resumed_inside_an_epoch_accumulates_as_before(fit, tmp_path):
 
 
 def test_it_works_in_manual_optimization(fit):
-    class Manual(TinyModule):
-        automatic_optimization = False
-
-        def training_step(self, batch, batch_idx):
-            optimizer = self.optimizers()
-            optimizer.zero_grad()
-            self.manual_backward(super().training_step(batch, batch_idx))
-            optimizer.step()
-
     assert fit(GradientAccumulationScheduler({0: 2}), module=Manual()).global_step == 4
 
 

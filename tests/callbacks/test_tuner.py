@@ -199,6 +199,16 @@ def test_it_breaks_off_when_the_loss_grows(trainer):
     assert module.lr in found.results["lr"]
 
 
+def test_it_goes_on_where_a_negative_loss_falls(trainer):
+    class Negative(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) - 10
+
+    found = Tuner(trainer).lr_find(Negative(), num_training=40)
+    assert not found.stopped_early
+    assert len(found.results["loss"]) == 40
+
+
 def curve(losses, mode="exponential"):
     found = RangeTest(mode, 1e-3, 1.0, len(losses))
     found.results = {"lr": [found.rate(step) for step in range(len(losses))], "loss": losses}
@@ -240,6 +250,15 @@ def test_a_fit_trains_with_the_rate_that_was_found(trainer, capsys):
     trainer.fit(module)
     assert finder.suggested == finder.optimal_lr.suggestion() == module.lr == trainer.optimizers[0].param_groups[0]["lr"]
     assert f"leyden: the learning rate is {module.lr:.3g}, by a range test\n" in capsys.readouterr().err
+
+
+def test_a_test_of_too_few_steps_says_how_many(trainer, capsys):
+    trainer.callbacks.append(LearningRateFinder(num_training_steps=12))
+    trainer.fit(TinyModule())
+    assert (
+        "leyden: LearningRateFinder: the test has 12 losses, 12 of them finite, which is too few to suggest a learning rate, for "
+        "the first 10 and the last say little; it stays as it is\n"
+    ) in capsys.readouterr().err
 
 
 def test_a_resumed_fit_keeps_its_rate(trainer, tmp_path):

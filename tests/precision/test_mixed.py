@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from leyden import Callback, Trainer
@@ -249,6 +251,58 @@ def test_two_optimizers_stepped_after_their_backwards_divide_by_the_same_scale(t
             scaler.step(optimizer)
         scaler.update()
     assert_same_weights(ours, theirs)
+
+
+class Clipping(TinyModule):
+    """Clips in manual optimization, and leaves out the second step."""
+
+    automatic_optimization = False
+    clear = True
+    set_to_none = True
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        if self.clear or batch_idx != 2:
+            optimizer.zero_grad(set_to_none=self.set_to_none)
+        self.manual_backward(super().training_step(batch, batch_idx))
+        self.clip_gradients(optimizer, 100.0)
+        if batch_idx != 1:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_gradients_that_were_unscaled_for_no_step_are_scaled_anew_by_the_next_backward(tmp_path, set_to_none):
+    found = []
+    start = Clipping().state_dict()
+    for precision in ("16-mixed", "bf16-mixed"):
+        module = Clipping()
+        module.load_state_dict(start)
+        module.set_to_none = set_to_none
+        trainer(tmp_path, precision, max_epochs=1).fit(module)
+        found.append(module.layer.weight)
+    torch.testing.assert_close(*found, rtol=0.1, atol=0.02)
+
+
+def test_gradients_that_a_backward_adds_to_unscaled_ones_are_an_error(tmp_path):
+    module = Clipping()
+    module.clear = False
+    with pytest.raises(RuntimeError) as error:
+        trainer(tmp_path, "16-mixed", max_epochs=1).fit(module)
+    assert str(error.value) == (
+        "precision='16-mixed': the gradients of SGD were unscaled, as by self.clip_gradients(), and then a backward added scaled "
+        "ones to them; clip right before the step, or clear them with zero_grad() before the backward"
+    )
+
+
+def test_a_step_that_nan_policy_skips_costs_no_other(tmp_path):
+    class Sometimes(TinyModule):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx) * (math.nan if batch_idx == 1 else 1.0)
+
+    run = trainer(tmp_path, "16-mixed", max_epochs=1, nan_policy="skip")
+    run.fit(Sometimes())
+    assert (run.global_step, run.progress.skipped_steps) == (3, 1)
+    assert run.precision.scaler.get_scale() == 2.0**16
 
 
 def test_backward_without_the_scaler_is_an_error(tmp_path):

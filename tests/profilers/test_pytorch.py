@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leyden.testing import RandomData, TinyModule
+from leyden.testing import RandomData, TinyModule, run_ranks
 from leyden_profilers import PyTorchProfiler
 from torch.utils.data import DataLoader
 
@@ -114,6 +114,18 @@ def test_a_failed_run_leaves_the_trace_up_to_the_failure(quiet, tmp_path):
     (trace,) = trainer.profiler.traces
     name = "[Module]test_a_failed_run_leaves_the_trace_up_to_the_failure.<locals>.Failing.training_step"
     assert ranges(trace)[name] == 2
+
+
+def test_each_process_knows_the_traces_that_it_wrote(quiet, tmp_path):
+    def train(environment):
+        options = {"dirpath": tmp_path / "traces", "wait": 0, "active": 1, "repeat": 0}
+        trainer = quiet({"pytorch": options}, environment=environment, devices=2, strategy="ddp")
+        trainer.fit(TinyModule(), batches(24))
+        return [path.name for path in trainer.profiler.traces]
+
+    first, second = run_ranks(train)
+    assert len(first) == len(second) == 6
+    assert sorted(first + second) == sorted(path.name for path in (tmp_path / "traces").iterdir())
 
 
 def test_the_summary_has_phases_and_operations(quiet, capsys):

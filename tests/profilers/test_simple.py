@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from leyden import Callback
-from leyden.testing import TinyModule
+from leyden.testing import TinyDataModule, TinyModule
 from leyden_profilers import SimpleProfiler
 
 
@@ -168,6 +168,20 @@ def test_a_failed_run_is_reported_too(quiet, capsys):
         trainer.fit(Failing())
     name = "[Module]test_a_failed_run_is_reported_too.<locals>.Failing.training_step"
     assert cells(capsys.readouterr().out)[name][0] == "3"
+
+
+@pytest.mark.parametrize("profiler", ["simple", "advanced"])
+def test_a_run_that_fails_before_its_setup_is_not_reported_as_the_one_before(quiet, capsys, profiler):
+    class Unprepared(TinyDataModule):
+        def prepare_data(self) -> None:
+            raise ValueError("no data")
+
+    trainer = quiet(profiler)
+    trainer.fit(TinyModule())
+    assert "training_step" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no data"):
+        trainer.test(TinyModule(), datamodule=Unprepared())
+    assert capsys.readouterr().out == ""
 
 
 def test_a_filename_writes_the_report_in_place_of_printing_it(quiet, tmp_path, capsys):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from leyden import Callback, Profiler
 
 from leyden_callbacks.arguments import check_int, check_number
+from leyden_callbacks.log_points import LogPoints
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class DataStall(Callback):
         self.warn_above = warn_above
         self.warmup = warmup
         self._profiler: Profiler | None = None
+        self._log_points = LogPoints()
         self._start(0)
 
     def _start(self, batches: int) -> None:
@@ -61,6 +63,7 @@ class DataStall(Callback):
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Takes the time of every read from here on."""
         self._warned = False
+        self._log_points.start(trainer)
         self._profiler = trainer.profiler
         trainer.profiler = _Watch(trainer.profiler, self)
         self._start(-self.warmup)
@@ -70,8 +73,7 @@ class DataStall(Callback):
         self.batches += 1
         if self.batches == 0:
             self._start(0)
-        every = trainer.log_every_n_steps
-        if not every or not trainer.global_step or trainer.global_step % every or self.batches <= 0:
+        if not self._log_points.is_reached(trainer) or self.batches <= 0:
             return
         share, each = self.share, self.waited / self.batches
         module.log_dict(
@@ -81,7 +83,7 @@ class DataStall(Callback):
             self._warned = True
             say(
                 trainer,
-                f"{share:.0%} of the last {self.batches} training steps was waiting for data, {each * 1e3:.1f} ms a batch; give "
+                f"{share:.0%} of the last {self.batches} batches was waiting for data, {each * 1e3:.1f} ms a batch; give "
                 f"the DataLoader more num_workers, or do less for each sample",
             )
         self._start(0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from leyden import Callback
 
 from leyden_callbacks.arguments import check_bool
+from leyden_callbacks.log_points import LogPoints
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ class DeviceStatsMonitor(Callback):
             _psutil()
         self.cpu_stats = cpu_stats
         self._process: Any = None
+        self._log_points = LogPoints()
 
     def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
         """Refuses a run that has nowhere to record to, or nothing to record.
@@ -58,10 +60,13 @@ class DeviceStatsMonitor(Callback):
             self._process = psutil.Process()
             psutil.cpu_percent()  # the first call says 0: it is since the call before
 
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Records from here on."""
+        self._log_points.start(trainer)
+
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Records at log points."""
-        every = trainer.log_every_n_steps
-        if not every or not trainer.global_step or trainer.global_step % every or not trainer.is_global_zero:
+        if not self._log_points.is_reached(trainer) or not trainer.is_global_zero:
             return
         module.log_dict(self.stats(trainer), on_step=True, on_epoch=False, rank_zero_only=True)
 

@@ -12,7 +12,7 @@ from leyden.messages import announce, warn
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_key, check_number
-from leyden_callbacks.monitor import Monitor, ends_with_validation
+from leyden_callbacks.monitor import Monitor, ends_with_validation, is_after_validation, warn_if_never
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class EarlyStopping(Callback):
         self.start_from_epoch = start_from_epoch
         self._at_epoch_end = check_on_train_epoch_end
         self._watched = Monitor(owner, monitor)
+        self._watched_before: dict[str, Any] | None = None  # as a checkpoint has it
         self._warned = False
         self._reset()
 
@@ -140,6 +141,7 @@ class EarlyStopping(Callback):
             "stopped_epoch": self.stopped_epoch,
             "best_score": float(self.best_score),
             "stopping_reason": self.stopping_reason.value,
+            "watched": self._watched.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -148,6 +150,7 @@ class EarlyStopping(Callback):
         self.stopped_epoch = int(state_dict["stopped_epoch"])
         self.best_score = torch.tensor(float(state_dict["best_score"]))
         self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
+        self._watched_before = state_dict.get("watched")
 
     # ---- the run ----
 
@@ -156,12 +159,21 @@ class EarlyStopping(Callback):
         if stage == "fit":
             self._reset()
             self._watched.start()
+            self._watched_before = None
             self._warned = False
 
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Refuses a monitor that is a mistyped key of the validation."""
         if self.strict and not trainer.fast_dev_run:
             self._watched.check_spelling(trainer)
+        if self._at_epoch_end is False:
+            warn_if_never(trainer, f"{type(self).__name__}(check_on_train_epoch_end=False)", "checks")
+
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Checks a value that the run goes on with, if a checkpoint was taken just before it would have been."""
+        self._watched.go_on(trainer, self._watched_before)
+        if trainer.progress.epoch_ended if self._checks_at_epoch_end(trainer) else is_after_validation(trainer):
+            self._check(trainer, epoch_over=False)
 
     def on_validation_start(self, trainer: Trainer, module: Module) -> None:
         """Remembers the value before this validation, to know a new one."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback
+from leyden.progress import END
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_number
@@ -18,7 +19,8 @@ class EMA(Callback):
     """Averages the weights after each optimizer step: ``average = decay * average + (1 - decay) * weights``.
 
     Buffers, such as the statistics of batch normalization, are not averaged: those of the module are used. A step that a
-    gradient scaler skipped, and a batch that only accumulates, change nothing.
+    gradient scaler skipped, and a batch that only accumulates, change nothing. Averages of weights in 16 bits are kept in 32,
+    for in 16 most updates would be too small to change anything.
 
     Args:
         decay: how much of the old average stays.
@@ -65,10 +67,13 @@ class EMA(Callback):
     def _forget(self) -> None:
         self.average: dict[str, Tensor] = {}
         """The average of each parameter, by its name."""
-        self._weights: dict[str, Tensor] = {}  # what the module has when the average is not in its place
+        self._parameters: list[Tensor] = []  # what the module has when the average is not in its place
+        self._averages: list[Tensor] = []
+        self._is_wider = False  # whether an average has more digits than its parameter
         self._put_aside: list[Tensor] | None = None  # the weights, while the average is in their place
         self._loaded: dict[str, Any] | None = None
         self._step = 0
+        self._validates = False  # whether a validation goes on that uses the average, or was cut short
 
     # ---- the run ----
 
@@ -91,26 +96,36 @@ class EMA(Callback):
             return
         own = dict(module.named_parameters())
         saved = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name in state["other"]}
-        self._loaded = {**state, "average": saved if state["saved"] == "average" else state["other"]}
+        average = saved if state["saved"] == "average" else state["other"]
+        self._loaded = {**state, "average": state.get("average", average)}
         if state["saved"] == "average":
             with torch.no_grad():
                 for name, tensor in state["other"].items():
-                    own[name].copy_(tensor)
+                    if name in own:  # another module is refused, or let pass, by who loads the optimizers
+                        own[name].copy_(tensor)
 
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
         """Begins with the weights, or goes on with the average of a checkpoint."""
-        self._weights = {name: parameter for name, parameter in module.named_parameters() if parameter.is_floating_point()}
-        self.average = {name: parameter.detach().clone() for name, parameter in self._weights.items()}
+        weights = {name: parameter for name, parameter in module.named_parameters() if parameter.is_floating_point()}
+        self.average = {name: at_least_32_bits(parameter.detach()).clone() for name, parameter in weights.items()}
         if self._loaded is not None:
             for name, tensor in self._loaded["average"].items():
-                self.average[name].copy_(tensor)
+                if name in self.average:
+                    self.average[name].copy_(tensor)
             self._step = int(self._loaded["step"])
+            self._validates = bool(self._loaded.get("validates", False))
             self._loaded = None
-        self._averages, self._parameters = list(self.average.values()), list(self._weights.values())
+        self._averages, self._parameters = list(self.average.values()), list(weights.values())
+        self._is_wider = any(a.dtype != p.dtype for a, p in zip(self._averages, self._parameters, strict=True))
         index = {id(parameter): position for position, parameter in enumerate(self._parameters)}
         named = module.named_parameters(remove_duplicate=False)
         # A parameter that two layers share has two names in a state_dict.
         self._names = {name: index[id(parameter)] for name, parameter in named if id(parameter) in index}
+
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Puts the average back into the module, where a checkpoint was taken inside of a validation."""
+        if self._validates and trainer.progress.validation.moment != END:
+            self._swap_in()
 
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Updates the average if a step was taken."""
@@ -126,7 +141,8 @@ class EMA(Callback):
     @torch.no_grad()
     def _update(self, decay: float) -> None:
         # One kernel for many parameters; a loop over them takes longer than the step of a small model.
-        torch._foreach_lerp_(self._averages, self._parameters, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]  # as torch's own optimizers
+        weights = [at_least_32_bits(weight) for weight in self._parameters] if self._is_wider else self._parameters
+        torch._foreach_lerp_(self._averages, weights, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]  # as torch's own optimizers
 
     @torch.no_grad()
     def _swap_in(self) -> None:
@@ -144,11 +160,13 @@ class EMA(Callback):
     def on_validation_start(self, trainer: Trainer, module: Module) -> None:
         """Puts the average into the module."""
         if self.validate and trainer.stage == "fit" and not trainer.sanity_checking:
+            self._validates = True
             self._swap_in()
 
     def on_validation_end(self, trainer: Trainer, module: Module) -> None:
         """Puts the weights back."""
         if trainer.stage == "fit":
+            self._validates = False
             self._swap_out()
 
     def on_train_end(self, trainer: Trainer, module: Module) -> None:
@@ -175,13 +193,20 @@ class EMA(Callback):
         if not self.average:
             return
         weights = self._put_aside if self._put_aside is not None else [p.detach() for p in self._parameters]
-        shown, other = (self._averages, weights) if self.save == "average" else (weights, self._averages)
+        averages = [average.to(weight.dtype) for average, weight in zip(self._averages, weights, strict=True)]
+        shown, other = (averages, weights) if self.save == "average" else (weights, averages)
         # Copies: the module's own tensors may have moved on when the file is written.
         saved = {name: shown[index].clone() for name, index in self._names.items() if name in checkpoint["state_dict"]}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **saved}
-        if "callbacks" in checkpoint:
-            checkpoint["callbacks"][self.state_key] = {
-                "saved": self.save,
-                "step": self._step,
-                "other": {name: tensor.clone() for name, tensor in zip(self.average, other, strict=True)},
-            }
+        if "callbacks" not in checkpoint:
+            return
+        state: dict[str, Any] = {"saved": self.save, "step": self._step, "validates": self._validates}
+        state["other"] = {name: tensor.clone() for name, tensor in zip(self.average, other, strict=True)}
+        if self._is_wider:
+            state["average"] = {name: tensor.clone() for name, tensor in self.average.items()}
+        checkpoint["callbacks"][self.state_key] = state
+
+
+def at_least_32_bits(tensor: Tensor) -> Tensor:
+    """``tensor``, in 32 bits if its numbers have fewer."""
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor

@@ -24,14 +24,18 @@ Parts = nn.Module | Iterable["nn.Module | Iterable[Any]"]
 class BaseFinetuning(Callback):
     """Freezes what :meth:`freeze_before_training` says, and calls :meth:`finetune_function` at the start of each epoch.
 
-    Subclasses write these two with the helpers of this class. Parameter groups that were added come back with a checkpoint.
+    Subclasses write these two with the helpers of this class. Parameter groups that were added come back with a checkpoint, and
+    so does what was frozen.
     With several processes the gradients of what is trained later are averaged after backward, not while it runs.
     """
 
     def __init__(self) -> None:
         self._added: dict[str, list[dict[str, Any]]] = {}
         """By the index of an optimizer, the options of each group that was added, parameters by their names."""
+        self._own: set[int] = set()
+        """The ids of the parameters in them."""
         self._loaded: dict[str, Any] | None = None
+        self._module: Module | None = None
         self._frozen_at_first: list[nn.Parameter] = []
         """Where there are several processes: parameters whose gradients the strategy does not know of."""
 
@@ -89,7 +93,9 @@ class BaseFinetuning(Callback):
     def unfreeze_and_add_param_group(
         modules: Parts, optimizer: Optimizer, lr: float | None = None, initial_denom_lr: float = 10.0, train_bn: bool = True
     ) -> None:
-        """Unfreezes modules and has an optimizer train those of their parameters that it does not have yet.
+        """Unfreezes modules and has an optimizer train those of their parameters that it does not train yet.
+
+        Frozen ones that are in a group of the optimizer already go over to the new one.
 
         Args:
             modules: what to train.
@@ -98,18 +104,23 @@ class BaseFinetuning(Callback):
             initial_denom_lr: the divisor.
             train_bn: whether the parameters of batch normalization are among them.
         """
+        frozen = {id(parameter) for parameter in BaseFinetuning.filter_params(modules, requires_grad=False)}
         BaseFinetuning.make_trainable(modules)
         rate = lr if lr is not None else float(optimizer.param_groups[0]["lr"]) / initial_denom_lr
-        present = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        new = [p for p in BaseFinetuning.filter_params(modules, train_bn=train_bn) if id(p) not in present]
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]} - frozen
+        new = [p for p in BaseFinetuning.filter_params(modules, train_bn=train_bn) if id(p) not in trained]
         if new:
-            optimizer.add_param_group({"params": new, "lr": rate})
+            _add_group(optimizer, {"params": new, "lr": rate})
 
     # ---- state ----
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameter groups that were added."""
-        return {"added": {index: [dict(group) for group in groups] for index, groups in self._added.items()}}
+        """The parameter groups that were added, and what is not frozen."""
+        state: dict[str, Any] = {"added": {index: [dict(group) for group in groups] for index, groups in self._added.items()}}
+        if self._module is not None:
+            state["trained"] = [name for name, parameter in self._module.named_parameters() if parameter.requires_grad]
+            state["tracked"] = [name for name, part in _norms(self._module) if part.track_running_stats]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Adds them again when the optimizers exist."""
@@ -132,22 +143,30 @@ class BaseFinetuning(Callback):
                 f"such as 'ddp'"
             )
         self._frozen_at_first = []
-        self._added, self._loaded = {}, None
+        self._added, self._loaded, self._module = {}, None, module
+        self._own.clear()
         self.freeze_before_training(module)
 
     def on_fit_start(self, trainer: Trainer, module: Module) -> None:
-        """Brings back the parameter groups of a checkpoint, before the optimizers' states are loaded."""
+        """Brings back what a checkpoint says of groups and frozen parts, before the optimizers' states are loaded."""
         if self._loaded is None:
             return
+        loaded, self._loaded = self._loaded, None
         parameters = dict(module.named_parameters())
-        self._added = {index: [dict(group) for group in groups] for index, groups in self._loaded["added"].items()}
-        self._loaded = None
+        self._added = {index: [dict(group) for group in groups] for index, groups in loaded["added"].items()}
         for index, groups in self._added.items():
             for group in groups:
                 members = [parameters[name] for name in group["params"]]
                 for parameter in members:
                     parameter.requires_grad = True
-                trainer.optimizers[int(index)].add_param_group({**group, "params": members})
+                _add_group(trainer.optimizers[int(index)], {**group, "params": members})
+                self._own.update(map(id, members))
+        if "trained" in loaded:
+            trained, tracked = set(loaded["trained"]), set(loaded["tracked"])
+            for name, parameter in parameters.items():
+                parameter.requires_grad = name in trained
+            for name, part in _norms(module):
+                part.track_running_stats = name in tracked
 
     def validate_run(self, trainer: Trainer, module: Module) -> None:
         """Notes what the strategy has seen frozen: of those that can be trained later it averages no gradients."""
@@ -179,10 +198,25 @@ class BaseFinetuning(Callback):
                 # Defaults of the optimizer's come back by themselves; what is no plain number stays out.
                 plain = {key: value for key, value in group.items() if isinstance(value, int | float | str) and key != "params"}
                 self._added.setdefault(str(index), []).append({**plain, "params": [names[id(p)] for p in group["params"]]})
+                self._own.update(map(id, group["params"]))
+
+
+def _norms(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    return ((name, part) for name, part in module.named_modules() if isinstance(part, _BatchNorm))
+
+
+def _add_group(optimizer: Optimizer, added: dict[str, Any]) -> None:
+    """Adds a parameter group, out of others where they have its parameters."""
+    own = {id(parameter) for parameter in added["params"]}
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+    optimizer.add_param_group(added)
 
 
 class BackboneFinetuning(BaseFinetuning):
     """Trains without ``module.backbone`` at first, then with it, at a learning rate of its own that grows.
+
+    Of several optimizers the first one trains it.
 
     Args:
         unfreeze_backbone_at_epoch: the first epoch, from 0, that trains the backbone.
@@ -287,9 +321,12 @@ class BackboneFinetuning(BaseFinetuning):
                 getattr(module, self.backbone), optimizer, begun, self.initial_denom_lr, train_bn=self.train_bn
             )
         else:
+            groups = [group for group in optimizer.param_groups if group["params"] and id(group["params"][0]) in self._own]
+            if not groups:
+                return
             grown = self.lambda_func(epoch + 1) * self.previous_backbone_lr
             self.previous_backbone_lr = min(grown, rate) if self.should_align else grown
-            optimizer.param_groups[-1]["lr"] = self.previous_backbone_lr
+            groups[-1]["lr"] = self.previous_backbone_lr
         if self.verbose:
             shown_rate, own = round(rate, self.rounding), round(self.previous_backbone_lr, self.rounding)
             say(self._trainer, f"epoch {epoch}: the learning rate is {shown_rate}, the backbone's {own}")

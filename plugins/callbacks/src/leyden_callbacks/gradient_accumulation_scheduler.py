@@ -66,7 +66,10 @@ class GradientAccumulationScheduler(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Has the loop expect changes; goes on as it was inside the epoch that a checkpoint was taken in."""
+        step = trainer.train_step
+        running = step.state_dict()  # a window that a checkpoint was taken in goes on
         trainer.accumulate(self.batches_in(trainer.current_epoch) or trainer.accumulate_grad_batches)
+        step.load_state_dict(running)
 
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Changes the number where this epoch has another."""

@@ -179,7 +179,12 @@ class _Ramp(Callback):
         smoothed = self.average / (1 - _SMOOTHING**step)
         self.found.results["lr"].append(self.found.rate(step - 1))
         self.found.results["loss"].append(smoothed)
-        grew = self.early_stop_threshold is not None and step > 1 and smoothed > self.early_stop_threshold * self.best
+        # Four times a negative loss would be a lower one.
+        grew = (
+            self.early_stop_threshold is not None
+            and step > 1
+            and smoothed - self.best > (self.early_stop_threshold - 1) * abs(self.best)
+        )
         if grew or not math.isfinite(smoothed):
             self.found.stopped_early = True
             trainer.should_stop = True
@@ -210,7 +215,8 @@ def range_test(
         max_lr: the last one.
         num_training: optimizer steps.
         mode: ``"exponential"`` or ``"linear"``, how it grows.
-        early_stop_threshold: ends the test when the loss is so many times the lowest; None never does.
+        early_stop_threshold: ends the test when the loss is so many times the lowest, or as far above one that is negative; None
+            never does.
         owner: what messages call it.
 
     Raises:
@@ -351,7 +357,12 @@ class LearningRateFinder(Callback):
         )
         self.suggested = self.optimal_lr.suggestion()
         if self.suggested is None:
-            say(trainer, f"{owner}: too few of the losses are finite to suggest a learning rate; it stays as it is")
+            found, finite = self.optimal_lr.results["loss"], sum(map(math.isfinite, self.optimal_lr.results["loss"]))
+            say(
+                trainer,
+                f"{owner}: the test has {len(found)} losses, {finite} of them finite, which is too few to suggest a learning "
+                f"rate, for the first 10 and the last say little; it stays as it is",
+            )
         elif self.update_attr:
             set_learning_rate(module, name, self.suggested)
             say(trainer, f"the learning rate is {self.suggested:.3g}, by a range test")

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from leyden import Callback
+from leyden import Callback, hookimpl
 from leyden.messages import shown
 from torch import Tensor
 
@@ -20,9 +20,9 @@ class LearningRateMonitor(Callback):
     """Records the learning rate of every parameter group, as it is in the coming step.
 
     The keys are ``lr-SGD`` for the only group of an optimizer, ``lr-SGD/pg1`` and so on for several, or ``lr-SGD/<name>`` for
-    a group that has a ``"name"``. A second optimizer of the class is ``lr-SGD-1``. The name of a scheduler (``{"scheduler":
-    ..., "name": "warm-up"}``) takes the place of ``lr-SGD``. Momentum and weight decay have the same keys with ``-momentum``
-    and ``-weight_decay`` after them.
+    a group that has a ``"name"``; a second group of the name is ``lr-SGD/<name>-1``. A second optimizer of the class is
+    ``lr-SGD-1``. The name of a scheduler (``{"scheduler": ..., "name": "warm-up"}``) takes the place of ``lr-SGD``. Momentum and
+    weight decay have the same keys with ``-momentum`` and ``-weight_decay`` after them.
 
     Args:
         logging_interval: ``"step"`` records at each log point, ``"epoch"`` at the start of each epoch, None whenever the
@@ -83,6 +83,7 @@ class LearningRateMonitor(Callback):
             self._names.append(self.log_key_prefix + (f"{name}-{count}" if count else name))
             self._intervals.append({config.interval for config in configs} or {"epoch"})
 
+    @hookimpl(trylast=True)  # others set learning rates here
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Records those due each epoch."""
         if self.logging_interval != "step":
@@ -112,10 +113,13 @@ class LearningRateMonitor(Callback):
 
     def _values(self, name: str, groups: list[dict[str, Any]]) -> dict[str, float]:
         values: dict[str, float] = {}
+        taken: Counter[str] = Counter()
         for index, group in enumerate(groups, start=1):
             key = name
             if "name" in group:
-                key = f"{name}/{group['name']}"
+                count = taken[group["name"]]
+                taken[group["name"]] += 1
+                key = f"{name}/{group['name']}-{count}" if count else f"{name}/{group['name']}"
             elif len(groups) > 1:
                 key = f"{name}/pg{index}"
             values[key] = _number(group["lr"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import did_you_mean, listed, nearest
+from leyden.messages import did_you_mean, listed, nearest, warn
+from leyden.progress import END, VALIDATION
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -25,9 +26,21 @@ def ends_with_validation(trainer: Trainer) -> bool:
     return once and trainer.check_val_every_n_epoch == 1
 
 
+def warn_if_never(trainer: Trainer, what: str, does: str) -> None:
+    """Says that what is to be done after validations only is never done, where a run has none."""
+    if not any(trainer.num_val_batches) and not trainer.fast_dev_run:
+        warn("LYC04", f"{what} {does} after validations, and this run has none, so that it never does; leave that out")
+
+
 def counters(trainer: Trainer) -> dict[str, Any]:
     """What :data:`COUNTERS` stand for unless the module logs values under those names."""
     return {"epoch": trainer.current_epoch, "step": trainer.global_step, "global_step": trainer.global_step}
+
+
+def is_after_validation(trainer: Trainer) -> bool:
+    """Whether the last hook of a validation is running, or was when the checkpoint was taken that a run goes on from."""
+    progress = trainer.progress
+    return progress.moment == VALIDATION and progress.validation.moment == END
 
 
 class Monitor:
@@ -38,12 +51,26 @@ class Monitor:
         self.key = key
         self.start()
 
-    def start(self, trainer: Trainer | None = None) -> None:
-        """Forgets what was seen; a run begins. A value that a run goes on with, given its ``trainer``, is none of this run's."""
+    def start(self) -> None:
+        """Forgets what was seen; a run begins."""
         self._validated = False
         self._before: Any = None
         self._measured_at: int | None = None
-        self._used: Any = trainer.callback_metrics.get(self.key) if trainer is not None else None
+        self._used: Any = None
+        self._trainer: Trainer | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the value there is was taken, if there is one, and when it was measured."""
+        value = self._trainer.callback_metrics.get(self.key) if self._trainer is not None else None
+        return {"taken": value is self._used, "measured_at": self._measured_at}
+
+    def go_on(self, trainer: Trainer, state: Mapping[str, Any] | None) -> None:
+        """To be called when training starts: takes back what :meth:`state_dict` gave; without it the value there is was taken."""
+        self._trainer = trainer
+        self._used = trainer.callback_metrics.get(self.key) if state is None or state["taken"] else None
+        self._measured_at = state["measured_at"] if state is not None else None
+        if self._used is None and is_after_validation(trainer):
+            self._measured_at = trainer.global_step  # its owner was not told yet
 
     # ---- whether it exists ----
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import announce
+from leyden.metrics.store import REDUCTIONS
 from leyden.seeding import random_state, set_random_state
 from torch import Tensor
 
@@ -108,6 +110,15 @@ class OOMMicrobatch(Callback):
         if stage == "fit":
             trainer.strategy.synchronize_gradients(module, True)
 
+    def on_before_backward(self, trainer: Trainer, module: Module, loss: Any) -> None:
+        """Refuses a loop of the user's own.
+
+        Raises:
+            ValueError: the forward pass of the batch was not this callback's to take apart.
+        """
+        if trainer.running_batch is not None:
+            raise ValueError(f"{type(self).__name__}: trainer.batches() leaves the forward pass to you; use fit()")
+
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """At log points, where processes meet anyway, each takes over the smallest size."""
         step, every = trainer.global_step, trainer.log_every_n_steps
@@ -154,15 +165,36 @@ class OOMMicrobatch(Callback):
         return forward_backward
 
 
-_REDUCTION, _BATCH_SIZE = 4, 7  # where Module.log passes them to Metrics.log, after name and value
+@dataclass
+class _Logged:
+    """What :meth:`Metrics.log` was called with while a part was trained on, and the samples of that part."""
+
+    name: str
+    value: Any
+    options: tuple[Any, ...]
+    batch_size: int | None
+    samples: int | None
 
 
-def _reduced(values: Tensor, weights: list[float], reduction: Any) -> Tensor:
+_REDUCTION = 4  # where the options of Metrics.log have it
+
+
+def _reduced(values: Tensor, weights: list[Any], reduction: str) -> Tensor:
     if reduction in ("sum", "min", "max"):
         reduced: Tensor = getattr(values, f"a{reduction}" if reduction != "sum" else "sum")(0)
         return reduced
     shares = torch.tensor(weights, dtype=values.dtype, device=values.device)
     return (values * shares / shares.sum()).sum(0)
+
+
+def _widest(value: Tensor) -> Tensor:
+    return value.float() if value.device.type == "mps" else value.double()  # which Metal does not have
+
+
+def _like(first: Any, value: Tensor) -> Any:
+    if not isinstance(first, Tensor):
+        return value.item()
+    return value.to(first.dtype) if first.is_floating_point() else value
 
 
 class _Attempt:
@@ -177,16 +209,16 @@ class _Attempt:
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         # The first batch of a window clears gradients anyway.
         self.gradients = [None if p.grad is None else p.grad.clone() for p in self.parameters] if step.window else None
-        self.logged: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+        self.logged: list[_Logged] = []
 
     def __enter__(self) -> None:
         """Values that are logged wait until the batch is through: an attempt that fails must not count."""
         metrics = self.trainer.metrics
 
-        def log(name: str, value: Any, *options: Any, **more: Any) -> None:
+        def log(name: str, value: Any, options: tuple[Any, ...], batch_size: int | None) -> None:
             # A copy: the step may change a tensor in place.
             kept = value.detach().clone() if isinstance(value, Tensor) else value
-            self.logged.append(((name, kept, *options), more, metrics.batch_size))
+            self.logged.append(_Logged(name, kept, options, batch_size, metrics.batch_size))
 
         self.usual = vars(metrics).get("log")
         metrics.log = log  # type: ignore[method-assign]  # while the attempt lasts
@@ -204,24 +236,22 @@ class _Attempt:
         """Logs what the parts logged: once for each key, as the whole batch would have."""
         metrics = self.trainer.metrics
         size = metrics.batch_size
-        merged: dict[str, list[tuple[tuple[Any, ...], dict[str, Any], Any]]] = {}
+        merged: dict[str, list[_Logged]] = {}
         for entry in self.logged:
-            merged.setdefault(entry[0][0], []).append(entry)
+            merged.setdefault(entry.name, []).append(entry)
         for entries in merged.values():
-            if len(entries) == 1 or not all(isinstance(entry[0][1], Tensor | int | float) for entry in entries):
-                for arguments, more, batch_size in entries:
-                    metrics.batch_size = batch_size
-                    metrics.log(*arguments, **more)
+            first = entries[0]
+            if len(entries) == 1 or not all(isinstance(entry.value, Tensor | int | float) for entry in entries):
+                for entry in entries:
+                    metrics.batch_size = entry.samples
+                    metrics.log(entry.name, entry.value, entry.options, entry.batch_size)
                 continue
-            (name, _, *options), more, _ = entries[0]
-            own = options[_BATCH_SIZE] if len(options) > _BATCH_SIZE else None
-            weights = [entry[2] if own is None else entry[0][2 + _BATCH_SIZE] for entry in entries]
-            values = torch.stack([torch.as_tensor(entry[0][1]).float() for entry in entries])
-            if own is not None:
-                options[_BATCH_SIZE] = sum(weights)
-            metrics.batch_size = sum(entry[2] for entry in entries)
-            reduction = options[_REDUCTION] if len(options) > _REDUCTION else "mean"
-            metrics.log(name, _reduced(values, weights, reduction), *options, **more)
+            weights: list[Any] = [entry.samples if entry.batch_size is None else entry.batch_size for entry in entries]
+            values = torch.stack([_widest(torch.as_tensor(entry.value)) for entry in entries])
+            # What is no reduction is refused by Metrics.log.
+            value = _like(first.value, _reduced(values, weights, REDUCTIONS.get(first.options[_REDUCTION], "mean")))
+            metrics.batch_size = sum(weights)
+            metrics.log(first.name, value, first.options, None if first.batch_size is None else sum(weights))
         metrics.batch_size = size
 
     def undo(self) -> None:

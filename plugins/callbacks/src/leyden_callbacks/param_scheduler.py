@@ -14,6 +14,7 @@ from leyden.messages import alternatives, shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice
+from leyden_callbacks.gradient_accumulation_scheduler import GradientAccumulationScheduler
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -44,8 +45,8 @@ class ParamScheduler(Callback):
     * or a function of how far the run is, in ``unit``.
 
     Values are multiples of what each parameter group began with, so that groups keep their ratios. ``momentum`` is the first of
-    ``betas`` where an optimizer has those. A run that goes on from a checkpoint goes on along the curve. Where batches
-    to a step change during a run, its length in steps is reckoned with the Trainer's number of them.
+    ``betas`` where an optimizer has those. A run that goes on from a checkpoint goes on along the curve. The length of a run in
+    steps takes account of a :class:`~leyden_callbacks.GradientAccumulationScheduler`.
 
     Args:
         warmup: how long the learning rate rises from 0 before its curve begins, which then is so much shorter: a fraction of the
@@ -226,6 +227,8 @@ class _Length:
     def __init__(self, trainer: Trainer, owner: str) -> None:
         self._trainer = trainer
         self._owner = owner
+        kind = GradientAccumulationScheduler
+        self._accumulation = next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)
         self.is_trial = bool(trainer.fast_dev_run)
         """Whether the run is too short for curves to fit, which is no mistake."""
 
@@ -234,7 +237,10 @@ class _Length:
         count, unit = moment
         if unit == "step" or not count:
             return count
-        return count * (self.epoch if unit == "epoch" else self._after(less))
+        if unit == "epoch":
+            whole = int(count)
+            return sum(map(self.epoch, range(whole))) + (count - whole) * self.epoch(whole)
+        return count * self._after(less)
 
     def fraction(self, step: int, less: float) -> float:
         """How far the run without its first ``less`` steps is, from 0 to 1, by the steps done."""
@@ -242,21 +248,33 @@ class _Length:
 
     def epochs(self, step: int) -> float:
         """Epochs done, by the steps done."""
-        whole, rest = divmod(step, self.epoch)
-        return whole + rest / self.epoch
+        if self._accumulation is None:
+            whole, rest = divmod(step, self.epoch(0))
+        else:
+            whole, rest = 0, step
+            while rest >= self.epoch(whole):
+                rest -= self.epoch(whole)
+                whole += 1
+        return whole + rest / self.epoch(whole)
 
-    @cached_property
-    def epoch(self) -> int:
-        """Optimizer steps of an epoch."""
-        steps = self._trainer.steps_of(self._trainer.num_training_batches, 1)
+    def epoch(self, number: int) -> int:
+        """Optimizer steps of an epoch, by its number from 0."""
+        trainer = self._trainer
+        steps = trainer.steps_of(trainer.num_training_batches, 1)
         if not math.isfinite(steps):
             raise ValueError(f"{self._owner} counts epochs, but the training loader does not say how long one is; count steps")
-        return int(steps)
+        if self._accumulation is None:
+            return int(steps)
+        return -(-int(trainer.num_training_batches) // (self._accumulation.batches_in(number) or 1))
 
     @cached_property
     def run(self) -> int:
         """Optimizer steps of the whole run."""
-        steps = self._trainer.estimated_stepping_batches
+        trainer = self._trainer
+        steps = trainer.estimated_stepping_batches
+        if self._accumulation is not None and trainer.max_epochs != -1 and math.isfinite(trainer.num_training_batches):
+            steps = sum(map(self.epoch, range(trainer.max_epochs)))
+            steps = steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
         if not math.isfinite(steps):
             raise ValueError(
                 f"{self._owner} goes by the length of the run, which nobody knows; pass Trainer(max_steps=...), or give moments "

@@ -146,8 +146,8 @@ class ParameterMonitor(Callback):
                     _write(writer, f"weight/{name}", parameter, trainer.global_step)
                     _write(writer, f"gradient/{name}", parameter.grad, trainer.global_step)
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
-        """Leaves nothing on the layers."""
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Leaves nothing on the layers, however the run ended."""
         self._forget()
 
     # ---- what is recorded ----

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from leyden import Callback, hookimpl
-from leyden.messages import did_you_mean, shown
+from leyden.messages import did_you_mean, listed, shown
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_number
+from leyden_callbacks.ema import EMA
 from leyden_callbacks.speech import say
+from leyden_callbacks.stochastic_weight_averaging import StochasticWeightAveraging
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -30,7 +32,8 @@ class ModelPruning(Callback):
     """Prunes parameters with ``torch.nn.utils.prune`` at the end of each epoch.
 
     Checkpoints hold plain weights under their usual names, the pruned ones being zero, so that a module loads them without this
-    callback; the masks are beside them, and a run that goes on keeps them. When training ends, the module is plain again.
+    callback; the masks are beside them, and a run that goes on keeps them. When training ends, the module is plain again. Of
+    several processes all take the masks of rank 0.
 
     Args:
         pruning_fn: ``"l1_unstructured"``, ``"random_unstructured"``, ``"ln_structured"``, ``"random_structured"``, or a
@@ -137,8 +140,18 @@ class ModelPruning(Callback):
         return {"masks": masks, "originals": dict(self._originals)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Puts the masks on the weights, which a checkpoint has loaded before."""
+        """Puts the masks on the weights, which a checkpoint has loaded before.
+
+        Raises:
+            ValueError: it is of a run that pruned other parameters.
+        """
         self._originals = dict(state_dict["originals"])
+        other = [name for name in state_dict["masks"] if name not in self._parts]
+        if other:
+            raise ValueError(
+                f"{type(self).__name__}: the checkpoint has masks of {listed(other)}, which is not among what is pruned here: "
+                f"{listed(list(self._parts))}; prune the same parameters"
+            )
         for name, mask in state_dict["masks"].items():
             part, key = self._parts[name]
             prune.custom_from_mask(part, key, mask.to(getattr(part, key).dtype))  # type: ignore[no-untyped-call]  # torch has no types here
@@ -149,11 +162,17 @@ class ModelPruning(Callback):
         """Finds what to prune.
 
         Raises:
-            ValueError: there is nothing, or a parameter does not exist.
+            ValueError: there is nothing, a parameter does not exist, or another callback averages weights.
         """
         if stage != "fit":
             return
         owner = type(self).__name__
+        for other in trainer.callbacks:
+            if isinstance(other, EMA | StochasticWeightAveraging):
+                raise ValueError(
+                    f"{owner} and {type(other).__name__}: an average of weights from before and after pruning has no zeros; "
+                    f"leave out one of them"
+                )
         names = {id(part): name for name, part in module.named_modules()}
         given = self.parameters_to_prune
         pairs = list(given) if given is not None else [
@@ -190,6 +209,8 @@ class ModelPruning(Callback):
         if not amount:
             return
         self.prune(amount)
+        if trainer.world_size > 1:
+            self._agree(trainer)
         rewind = self.use_lottery_ticket_hypothesis
         if rewind(epoch) if callable(rewind) else rewind:
             self._rewind()
@@ -210,6 +231,15 @@ class ModelPruning(Callback):
             self.method.apply(part, key, **options)
 
     @torch.no_grad()
+    def _agree(self, trainer: Trainer) -> None:
+        """Has every process take rank 0's masks: random ones differ, and so would the module be another one on each."""
+        masks = trainer.strategy.broadcast({name: mask.bool().cpu() for name, mask in self._masks().items()})
+        for name, (part, key) in self._parts.items():
+            mask = getattr(part, f"{key}_mask")
+            mask.copy_(masks[name])
+            setattr(part, key, getattr(part, f"{key}_orig") * mask)  # as torch does before each forward
+
+    @torch.no_grad()
     def _rewind(self) -> None:
         for name, (part, key) in self._parts.items():
             getattr(part, f"{key}_orig").copy_(self._originals[name])
@@ -228,9 +258,9 @@ class ModelPruning(Callback):
         if self.make_pruning_permanent:
             self._remove()
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
-        """Likewise after a failure, so that another fit can start."""
-        if self.make_pruning_permanent:
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Likewise after a failure, so that another fit can start; not before others had the chance to save the masks."""
+        if stage == "fit" and self.make_pruning_permanent:
             self._remove()
 
     def _remove(self) -> None:

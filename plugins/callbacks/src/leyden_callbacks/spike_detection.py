@@ -14,6 +14,7 @@ from leyden.messages import shown
 from torch import Tensor
 
 from leyden_callbacks.arguments import check_bool, check_choice, check_int, check_number
+from leyden_callbacks.log_points import LogPoints
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -94,18 +95,22 @@ class SpikeDetection(Callback):
         self.seen = 0
         """How many losses are in it."""
         self._unread: list[tuple[int, int, Tensor]] = []
+        self._reported = 0  # how many spikes were told
+        self._log_points = LogPoints()
+        self._batches = 0  # since losses were looked at; the same on every process, some of which may have no loss
 
     # ---- state ----
 
     def state_dict(self) -> dict[str, Any]:
         """The mean and the spikes so far."""
         self._read()
-        return {"mean": self.mean, "seen": self.seen, "spikes": list(self.spikes)}
+        return {"mean": self.mean, "seen": self.seen, "spikes": list(self.spikes), "reported": self._reported}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.mean, self.seen = float(state_dict["mean"]), int(state_dict["seen"])
         self.spikes = [dict(spike) for spike in state_dict["spikes"]]
+        self._reported = state_dict.get("reported", len(self.spikes))
 
     # ---- the run ----
 
@@ -113,19 +118,27 @@ class SpikeDetection(Callback):
         """A fit starts anew; one that goes on from a checkpoint gets its state after this."""
         if stage == "fit":
             self._forget()
-            self._reported = 0
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """What a checkpoint knew was told."""
-        self._reported = len(self.spikes)
+        """Looks at log points from here on."""
+        self._log_points.start(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keeps the loss; looks at all of them at log points."""
+        """Keeps the loss; looks at all of them at log points.
+
+        Raises:
+            ValueError: several optimizers took their turns, so that there is no one loss of a batch.
+        """
+        if isinstance(outputs, list):
+            raise ValueError(
+                f"{type(self).__name__} compares the loss of each batch with those before, but {type(module).__name__} has "
+                f"{len(outputs)} losses a batch, one for each optimizer's turn; leave it out"
+            )
         loss = outputs.get("loss") if isinstance(outputs, dict) else None
         if isinstance(loss, Tensor):
             self._unread.append((trainer.current_epoch, batch_idx, loss))
-        every = trainer.log_every_n_steps or 50
-        if len(self._unread) >= every or (trainer.global_step and trainer.global_step % every == 0):
+        self._batches += 1
+        if self._log_points.is_reached(trainer) or self._batches >= (trainer.log_every_n_steps or 50):
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: Module) -> None:
@@ -154,6 +167,7 @@ class SpikeDetection(Callback):
 
     def _look(self, trainer: Trainer) -> None:
         self._read()
+        self._batches = 0
         found = self.spikes[self._reported :]
         self._reported = len(self.spikes)
         if trainer.world_size > 1:  # a batch of any process is a spike of the run

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from leyden_callbacks.arguments import check_choice, check_int, check_number
+from leyden_callbacks.ema import EMA, at_least_32_bits
+from leyden_callbacks.finetuning import BaseFinetuning
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ class StochasticWeightAveraging(Callback):
 
     From ``swa_epoch_start`` on, the learning rates go to ``swa_lrs`` and stay there; the module's own schedulers stand
     still. When training ends the module has the average. If it has batch normalization, its statistics are taken anew: one
-    more pass over the training data in train mode, without gradients, logs and hooks.
+    more pass over the training data, without gradients, logs and hooks; of data without an end, over as many batches as the
+    last epoch had. Layers that were trained in eval mode keep theirs. Averages of weights in 16 bits are kept in 32.
 
     Args:
         swa_lrs: the learning rate of each parameter group, or one for all.
@@ -73,6 +77,7 @@ class StochasticWeightAveraging(Callback):
         self.average: dict[str, Tensor] = {}
         """The average of each parameter, by its name."""
         self._began: list[float] = []  # the learning rates before
+        self._batches = 0  # of the last epoch
 
     # ---- state ----
 
@@ -92,12 +97,20 @@ class StochasticWeightAveraging(Callback):
         """A fit starts anew; one that goes on from a checkpoint gets its state after this.
 
         Raises:
-            ValueError: the run has no last epochs, or starts later than it ends.
+            ValueError: the run has no last epochs, or starts later than it ends, or another average stays in the module too.
         """
         if stage != "fit":
             return
         self._forget()
         owner = type(self).__name__
+        if any(isinstance(callback, EMA) and callback.keep for callback in trainer.callbacks):
+            raise ValueError(f"{owner} and EMA both leave their average in the module; pass EMA(keep=False), or leave out one")
+        before = trainer.callbacks[: next(i for i, callback in enumerate(trainer.callbacks) if callback is self)]
+        for other in trainer.callbacks:
+            if isinstance(other, BaseFinetuning) and not any(other is callback for callback in before):
+                raise ValueError(
+                    f"{owner}: {type(other).__name__} comes after it and would change the rates that it sets; put it before"
+                )
         if trainer.max_epochs < 1:
             raise ValueError(f"{owner} needs to know the last epoch; pass max_epochs to the Trainer")
         start = self.swa_epoch_start
@@ -114,17 +127,21 @@ class StochasticWeightAveraging(Callback):
         Raises:
             ValueError: there is another number of parameter groups.
         """
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if isinstance(self.swa_lrs, list) and len(self.swa_lrs) != len(groups):
-            raise ValueError(
-                f"{type(self).__name__}(swa_lrs={self.swa_lrs!r}): {len(self.swa_lrs)} learning rate(s) for {len(groups)} "
-                f"parameter group(s)"
-            )
+        self._wanted([group for optimizer in trainer.optimizers for group in optimizer.param_groups])
         device = trainer.strategy.device
         self.average = {name: tensor.to(device) for name, tensor in self.average.items()}
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Goes on with the learning rates inside the epoch that a checkpoint was taken in."""
+        """Goes on with the learning rates inside the epoch that a checkpoint was taken in.
+
+        Raises:
+            ValueError: there is batch normalization, whose statistics cannot be taken anew.
+        """
+        if not module.automatic_optimization and list(_norms(module)):
+            raise ValueError(
+                f"{type(self).__name__}: the statistics of {type(module).__name__}'s batch normalization cannot be taken anew, "
+                f"for its training_step steps optimizers itself; average modules without it in manual optimization"
+            )
         if trainer.current_epoch >= self._start:
             self._set_rates(trainer)
 
@@ -133,17 +150,31 @@ class StochasticWeightAveraging(Callback):
         if trainer.current_epoch >= self._start:
             self._set_rates(trainer)
 
+    def _wanted(self, groups: list[dict[str, Any]]) -> list[float]:
+        """The learning rate that each parameter group goes to.
+
+        Raises:
+            ValueError: there is another number of them.
+        """
+        if not isinstance(self.swa_lrs, list):
+            return [self.swa_lrs] * len(groups)
+        if len(self.swa_lrs) != len(groups):
+            raise ValueError(
+                f"{type(self).__name__}(swa_lrs={self.swa_lrs!r}): {len(self.swa_lrs)} learning rate(s) for {len(groups)} "
+                f"parameter group(s)"
+            )
+        return self.swa_lrs
+
     def _set_rates(self, trainer: Trainer) -> None:
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        if not self._began:
-            self._began = [float(group["lr"]) for group in groups]
+        self._began += [float(group["lr"]) for group in groups[len(self._began) :]]  # finetuning may have added some
         for config in trainer.lr_scheduler_configs:
             config.paused = True
         done = trainer.current_epoch - self._start
         share = 1.0 if done >= self.annealing_epochs else done / self.annealing_epochs
         if self.annealing_strategy == "cos":
             share = (1 - math.cos(math.pi * share)) / 2
-        wanted = self.swa_lrs if isinstance(self.swa_lrs, list) else [self.swa_lrs] * len(groups)
+        wanted = self._wanted(groups)
         for group, begun, rate in zip(groups, self._began, wanted, strict=True):
             value = begun + (rate - begun) * share
             if isinstance(group["lr"], Tensor):
@@ -156,13 +187,15 @@ class StochasticWeightAveraging(Callback):
         """Adds the weights to the average."""
         if trainer.current_epoch < self._start:
             return
+        self._batches = trainer.progress.batch
         for name, parameter in module.named_parameters():
+            weights = at_least_32_bits(parameter.detach())
             if not self.n_averaged:
-                self.average[name] = parameter.detach().clone()
+                self.average[name] = weights.clone()
             elif self.avg_fn is not None:
-                self.average[name] = self.avg_fn(self.average[name], parameter.detach(), self.n_averaged)
-            elif parameter.is_floating_point():
-                self.average[name].add_((parameter - self.average[name]) / (self.n_averaged + 1))
+                self.average[name] = self.avg_fn(self.average[name], weights, self.n_averaged)
+            elif weights.is_floating_point():
+                self.average[name].add_((weights - self.average[name]) / (self.n_averaged + 1))
         self.n_averaged += 1
 
     @torch.no_grad()
@@ -172,20 +205,13 @@ class StochasticWeightAveraging(Callback):
             return
         for name, parameter in module.named_parameters():
             parameter.copy_(self.average[name])
-        norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+        norms = list(_norms(module))
         if norms:
             self._update_statistics(trainer, module, norms)
         say(trainer, f"the module has the mean of its weights after {self.n_averaged} epoch(s)")
 
     def _update_statistics(self, trainer: Trainer, module: Module, norms: list[Any]) -> None:
-        if not module.automatic_optimization:
-            raise RuntimeError(
-                f"{type(self).__name__}: the statistics of {type(module).__name__}'s batch normalization cannot be "
-                f"taken anew, for its "
-                f"training_step steps optimizers itself; average modules without it in manual optimization"
-            )
         momenta = [layer.momentum for layer in norms]
-        modes = [(layer, layer.training) for layer in module.modules()]
         logs, trainer.accepts_logs = trainer.accepts_logs, False
         loop, loader = trainer.fit_loop, trainer.train_loader
         assert loop is not None
@@ -194,16 +220,32 @@ class StochasticWeightAveraging(Callback):
             for layer in norms:
                 layer.reset_running_stats()
                 layer.momentum = None  # the plain mean over all batches
-            nn.Module.train(module)
-            step = trainer.precision.wrap_step(module.training_step, trainer.strategy.device.type)
+            step = trainer.precision.wrap_step(_step_of(module), trainer.strategy.device.type)
+            length = loader.length if math.isfinite(loader.length) else self._batches
             with isolated_random_state():
                 for batch_idx, batch in enumerate(loader.iterable):
-                    if batch_idx >= loader.length:
+                    if batch_idx >= length:
                         break
                     step(batch if loop.transfer is None else loop.transfer(batch, 0), batch_idx)
         finally:
             trainer.accepts_logs = logs
             for layer, momentum in zip(norms, momenta, strict=True):
                 layer.momentum = momentum
-            for layer, mode in modes:
-                layer.training = mode
+
+
+def _norms(module: nn.Module) -> Iterator[Any]:
+    """The layers that keep statistics of the batches that they are trained on."""
+    return (part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats and part.training)
+
+
+def _step_of(module: Module) -> Callable[[Any, int], Any]:
+    """``training_step`` as a function of ``(batch, batch_idx)``, whichever it takes; of several optimizers the first one's."""
+    parameters = inspect.signature(module.training_step).parameters
+    options = {"optimizer_idx": 0} if "optimizer_idx" in parameters else {}
+    places = [p for p in parameters.values() if p.name not in options and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    count = 2 if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()) else len(places)
+
+    def step(batch: Any, batch_idx: int) -> Any:
+        return module.training_step(*(batch, batch_idx)[:count], **options)
+
+    return step

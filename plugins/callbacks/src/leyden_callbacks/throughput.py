@@ -13,6 +13,7 @@ from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.messages import shown
 
 from leyden_callbacks.arguments import check_int, check_number
+from leyden_callbacks.log_points import LogPoints
 
 if TYPE_CHECKING:
     from leyden import Module, Trainer
@@ -89,6 +90,7 @@ class ThroughputMonitor(Callback):
         self._paused = 0.0
         self._pause_began: float | None = None
         self._counter: Any = None
+        self._log_points = LogPoints()
         self._peak: float | None = None
 
     # ---- state ----
@@ -122,6 +124,7 @@ class ThroughputMonitor(Callback):
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
         """Begins a window."""
+        self._log_points.start(trainer)
         self._window.clear()
         self._window.append((time.perf_counter(), 0, 0, 0.0))
         self._paused, self._pause_began = 0.0, None
@@ -153,8 +156,7 @@ class ThroughputMonitor(Callback):
         totals["batches"] += world_size
         totals["samples"] += size * world_size
         totals["items"] += length * world_size
-        every, step = trainer.log_every_n_steps, trainer.global_step
-        if every and step and step % every == 0:
+        if self._log_points.is_reached(trainer):
             module.log_dict(self.rates(trainer.world_size), on_step=True, on_epoch=False, batch_size=1)
 
     def rates(self, world_size: int = 1) -> dict[str, float]:
@@ -213,7 +215,7 @@ class ThroughputMonitor(Callback):
             self._paused += time.perf_counter() - self._pause_began
             self._pause_began = None
 
-    def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
-        """Leaves no counter behind."""
+    def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """Leaves no counter behind, however the run ended."""
         if self._counter is not None:
             self._stop_counter()

@@ -72,11 +72,31 @@ class FP16MixedPrecision(MixedPrecision):
         self._restart(device_type)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Adds the scaled gradients of ``loss`` (a scalar) to the parameters."""
+        """Adds the scaled gradients of ``loss`` (a scalar) to the parameters.
+
+        Raises:
+            RuntimeError: they were added to gradients that :meth:`unscale` has divided already.
+        """
         self._update()
         self._scaled_backward = True
+        waiting = [(optimizer, _Held(optimizer)) for optimizer in self._unscaled]  # unscaled but not stepped
         scaled: Tensor = self._scaler_for(loss.device.type).scale(loss)
         super().backward(scaled, *args, **kwargs)
+        for optimizer, held in waiting:
+            if held.has_changed():
+                self._begin_anew(optimizer, held)
+
+    def _begin_anew(self, optimizer: Optimizer, held: _Held) -> None:
+        """Takes note that the gradients of an optimizer that was not stepped are scaled again, for they were cleared before."""
+        if held.was_any():
+            raise RuntimeError(
+                f"precision={self.name!r}: the gradients of {type(optimizer).__name__} were unscaled, as by "
+                f"self.clip_gradients(), and then a backward added scaled ones to them; clip right before the step, or clear "
+                f"them with zero_grad() before the backward"
+            )
+        self._unscaled.discard(optimizer)
+        assert self.scaler is not None
+        self.scaler._per_optimizer_states.pop(id(optimizer), None)  # as update() does for all optimizers at once
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Divides the gradients of ``optimizer`` by the scale; does nothing the second time before a step.
@@ -169,6 +189,29 @@ class FP16MixedPrecision(MixedPrecision):
             f"precision={self.name!r}: {type(optimizer).__name__} evaluates the loss several times in one step, which a gradient "
             f"scaler cannot follow; use precision='bf16-mixed' or '32-true'"
         )
+
+
+class _Held:
+    """The gradients that an optimizer's parameters have before a backward."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.before = [(parameter, parameter.grad, _version(parameter.grad)) for parameter in parameters]
+        self.any = [gradient.any() for _, gradient, _ in self.before if gradient is not None]  # not read from the device yet
+
+    def has_changed(self) -> bool:
+        """Whether the backward added to them."""
+        return any(
+            parameter.grad is not gradient or _version(parameter.grad) != version for parameter, gradient, version in self.before
+        )
+
+    def was_any(self) -> bool:
+        """Whether there was one that is not zero."""
+        return any(bool(found) for found in self.any)
+
+
+def _version(gradient: Tensor | None) -> int:
+    return -1 if gradient is None else gradient._version
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -146,9 +148,11 @@ class PyTorchProfiler(ReportingProfiler):
             announce(f"{len(self.traces)} trace(s) written to {self._traces_in}")
 
     def _write(self, running: profile) -> None:
-        before = set(self._traces_in.glob("*.pt.trace.json*"))
-        tensorboard_trace_handler(str(self._traces_in), use_gzip=self.use_gzip)(running)
-        self.traces += set(self._traces_in.glob("*.pt.trace.json*")) - before
+        worker = f"{socket.gethostname()}_{os.getpid()}"
+        own = f"{glob.escape(worker)}.*.pt.trace.json*"  # other processes write there too
+        before = set(self._traces_in.glob(own))
+        tensorboard_trace_handler(str(self._traces_in), worker, use_gzip=self.use_gzip)(running)
+        self.traces += set(self._traces_in.glob(own)) - before
         self._text = self._tables(running)
 
     def measure(self, action: str) -> AbstractContextManager[Any]:

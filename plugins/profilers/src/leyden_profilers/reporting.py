@@ -41,6 +41,7 @@ class ReportingProfiler(Profiler):
         self.filename = filename
         self.stage: str | None = None
         """The stage of the running or the last run: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``."""
+        self._has_begun = False
 
     def measure(self, action: str) -> AbstractContextManager[Any]:
         """Returns a context that measures one occurrence of ``action``; what raises passes through."""
@@ -81,12 +82,14 @@ class ReportingProfiler(Profiler):
         self.stage = stage
         self._directory = self.directory(trainer) if self.filename is not None else None
         self.begin(trainer)
+        self._has_begun = True
 
     @hookimpl(trylast=True)
     def teardown(self, trainer: Trainer) -> None:
         """Ends, and tells."""
-        if self.stage is None:
-            return  # the run failed before its setup
+        if not self._has_begun:
+            return  # the run failed before its setup, and what is known is of the one before
+        self._has_begun = False
         self.end(trainer)
         text = self.summary()
         if not text:

@@ -24,7 +24,7 @@ from leyden_callbacks.checkpoint.restore import take_over
 from leyden_callbacks.checkpoint.schedule import Duration, Schedule
 from leyden_callbacks.checkpoint.shelf import NotListed, NotSaved, Shelf
 from leyden_callbacks.checkpoint.top_k import TopK
-from leyden_callbacks.monitor import Monitor, counters
+from leyden_callbacks.monitor import Monitor, counters, warn_if_never
 from leyden_callbacks.speech import say
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ class ModelCheckpoint(Callback):
         filename: a template such as ``"{epoch:02d}-{val_loss:.2f}"``; ``"{epoch}-{step}"`` if not given.
         monitor: the key of a logged value; ``"epoch"``, ``"step"`` and ``"global_step"`` always exist.
         verbose: whether to say on standard error what was saved and why.
-        save_last: True also keeps the newest state as ``last.ckpt`` at every moment a checkpoint is due; ``"link"`` makes that
-            a symbolic link wherever the newest state was just saved under another name.
+        save_last: True also keeps the newest state as ``last.ckpt``, saved whenever a checkpoint is due, and at the end of each
+            epoch or after each validation as epochs are; ``"link"`` makes that a symbolic link wherever the newest state was
+            just saved under another name.
         save_top_k: how many to keep; -1 keeps all, 0 none.
         save_on_exception: whether to save when training fails; in one process only, because a process that failed cannot save
             together with the others. Such a file is deleted when a newer state of the run is safe.
@@ -105,8 +106,14 @@ class ModelCheckpoint(Callback):
         for argument, path in (("dirpath", dirpath), ("filename", filename)):
             if path is not None and not isinstance(path, str | os.PathLike):
                 raise TypeError(f"{owner}({argument}={path!r}): expected a str, got {shown(path)}")
+        filename = None if filename is None else os.fspath(filename)
         check_template(owner, filename or DEFAULT_TEMPLATE)
         check_choice(owner, "save_last", save_last, (None, True, False, "link"))
+        if save_last and filename == self.CHECKPOINT_NAME_LAST and not enable_version_counter:
+            raise ValueError(
+                f"{owner}(filename={filename!r}, save_last={save_last!r}, enable_version_counter=False): the newest state would "
+                f"overwrite the best; pass another filename"
+            )
         check_choice(owner, "mode", mode, ("min", "max"))
         check_choice(owner, "on_save_error", on_save_error, ("raise", "warn"))
         check_int(owner, "save_top_k", save_top_k, -1)
@@ -163,6 +170,9 @@ class ModelCheckpoint(Callback):
         self._due = False  # a monitored checkpoint waits for a value
         self._top_k_step = -1  # the step of the newest state among the best
         self._last_step = -1  # the step of the newest state of save_last
+        self._begun_step = -1  # the step that the run began or goes on with
+        self._steps_before: tuple[int, int] | None = None  # the two steps as a checkpoint has them
+        self._watched_before: dict[str, Any] | None = None  # likewise of the monitor
 
     # ---- what users read ----
 
@@ -258,6 +268,9 @@ class ModelCheckpoint(Callback):
             "kth_value": self._kept.scores.get(self._kept.worst),
             "last_model_path": self._relative(self.last_model_path),
             "due": self._due,
+            "top_k_step": self._top_k_step,
+            "last_step": self._last_step,
+            "watched": self._watched.state_dict() if self._watched else None,
             "run": self._shelf.run if self._shelf else self._run,
         }
 
@@ -275,6 +288,9 @@ class ModelCheckpoint(Callback):
         current = state_dict.get("current_score")
         self.current_score = torch.tensor(float(current)) if current is not None else None
         self._due = bool(state_dict.get("due", False))
+        if "top_k_step" in state_dict:
+            self._steps_before = int(state_dict["top_k_step"]), int(state_dict["last_step"])
+        self._watched_before = state_dict.get("watched")
         self._update_best()
 
     def _take_over_listed(self, run: str) -> None:
@@ -333,6 +349,7 @@ class ModelCheckpoint(Callback):
         self.best_model_path = self.last_model_path = ""
         self.best_model_score = self.current_score = None
         self._newest, self._spare, self._listed = "", [], []
+        self._steps_before = self._watched_before = None
 
     def _open_folder(self, trainer: Trainer) -> None:
         """Finds a folder that can be written and that is no other run's, and keeps it for this one.
@@ -353,7 +370,7 @@ class ModelCheckpoint(Callback):
                 try:
                     if not trainer.fast_dev_run:
                         folder.check_writable(owner)
-                    self._folder, self._shelf = folder, Shelf.of(folder, trainer)
+                    self._folder, self._shelf = folder, Shelf.of(folder, trainer, self._keeps)
                     break
                 except DirectoryTaken as error:
                     if self._dirpath_given:
@@ -361,12 +378,12 @@ class ModelCheckpoint(Callback):
         path = trainer.strategy.broadcast(self._folder.path if self._folder else "")
         if not trainer.is_global_zero:
             self._folder = Folder(path)
-            self._shelf = Shelf.of(self._folder, trainer)
+            self._shelf = Shelf.of(self._folder, trainer, self._keeps)
 
     def _leave_folder(self) -> None:
         if self._shelf is not None:
             self._run = self._shelf.run
-            self._shelf.close()
+            self._shelf.close(self._keeps)
             self._shelf = None
 
     def teardown(self, trainer: Trainer, module: Module, stage: str) -> None:
@@ -388,15 +405,20 @@ class ModelCheckpoint(Callback):
         """Refuses a monitor that is a mistyped key of the validation."""
         if self._watched is not None and not trainer.fast_dev_run:
             self._watched.check_spelling(trainer)
+        if self._schedule.at_epoch_end is False and not self._schedule.counts_batches:
+            warn_if_never(trainer, f"{type(self).__name__}(save_on_train_epoch_end=False)", "saves")
 
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Nothing new is to be saved until a step is taken."""
+        """Nothing new is to be saved until a step is taken, but what a validation that goes on may still call for."""
         self._training = True
         self._schedule.start(trainer)
         if self._watched is not None:
-            self._watched.start(trainer)
-        self._last_step = trainer.global_step
-        self._top_k_step = -1 if self._due else trainer.global_step
+            self._watched.start()
+            self._watched.go_on(trainer, self._watched_before)
+        self._begun_step = step = trainer.global_step
+        self._top_k_step, self._last_step = self._steps_before or (step, step)
+        if self._due:
+            self._top_k_step = -1
 
     @hookimpl(trylast=True)
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -461,7 +483,7 @@ class ModelCheckpoint(Callback):
             return None
 
     def _is_unsaved(self, trainer: Trainer) -> bool:
-        return trainer.global_step > max(self._top_k_step, self._last_step)
+        return trainer.global_step > max(self._top_k_step, self._last_step, self._begun_step)
 
     def on_exception(self, trainer: Trainer, module: Module, exception: BaseException) -> None:
         """Saves the state after the last step, if asked to."""
@@ -574,7 +596,7 @@ class ModelCheckpoint(Callback):
                 unneeded.append(previous)
         saved = ""
         if self._due and self.save_top_k and self._top_k_step != trainer.global_step:
-            saved = self._save_top_k(trainer, unneeded)
+            saved = self._save_top_k(trainer, unneeded, last)
         elif not self.save_top_k:
             self._due = False
         if last and (saved or self._last_step != trainer.global_step):
@@ -596,8 +618,8 @@ class ModelCheckpoint(Callback):
         self._spare = []
         self._commit(unneeded)
 
-    def _save_top_k(self, trainer: Trainer, unneeded: list[str]) -> str:
-        """Saves the state if it is good enough; returns its name, or nothing."""
+    def _save_top_k(self, trainer: Trainer, unneeded: list[str], last: str) -> str:
+        """Saves the state if it is good enough, under another name than ``last``; returns its name, or nothing."""
         if self._watched is None:
             score = max(self._kept.scores.values(), default=0.0) + 1
         else:
@@ -611,31 +633,40 @@ class ModelCheckpoint(Callback):
             self._say(trainer, f"{self.monitor}={score:g} is not among the best {self.save_top_k}")
             return ""
         victim = self._kept.victim()
-        name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else ())
-        before = dict(self._kept.scores)
+        name = self._name(trainer, self.filename or DEFAULT_TEMPLATE, ours=(victim,) if victim else (), taken=last)
+        before, steps_before = dict(self._kept.scores), (self._top_k_step, self._last_step)
         self._kept.scores.pop(name, None)  # overwritten
         removed = self._kept.add(name, score)
         self._update_best()
+        self._top_k_step = trainer.global_step  # before it is saved, so that its own state has it
+        if last:
+            self._last_step = trainer.global_step
         try:
             self._put(name, "top_k", self.save_weights_only, score if self._watched else None)
         except BaseException as error:
             if isinstance(error, NotSaved) and error.overwritten:
                 before.pop(name, None)
-            self._kept.scores = before
+            self._kept.scores, (self._top_k_step, self._last_step) = before, steps_before
             self._update_best()
             raise
-        self._top_k_step = trainer.global_step
         unneeded.extend(removed)
         reason = f"{self.monitor}={score:g}" if self._watched else f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         self._say(trainer, f"{reason} was saved as {self._path(name)}")
         return name
 
     def _save_last(self, trainer: Trainer, name: str, newest: str) -> None:
-        if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
-            self._shelved.link(self._entry(name, "last"), newest, goes_on=self.on_save_error == "warn")
-        else:
-            self._put(name, "last", self.save_weights_only)
-        self._last_step = trainer.global_step
+        step_before, self._last_step = self._last_step, trainer.global_step
+        try:
+            if self.save_last == "link" and newest and trainer.strategy.broadcast(self._here.has_links):
+                self._shelved.link(self._entry(name, "last"), newest, goes_on=self.on_save_error == "warn")
+            else:
+                self._put(name, "last", self.save_weights_only)
+        except BaseException:
+            self._last_step = step_before
+            raise
+
+    def _keeps(self) -> set[str]:
+        return {*self._kept.scores, *self._spare, self._relative(self.last_model_path)}
 
     def _commit(self, unneeded: list[str]) -> None:
         self._shelved.commit(unneeded, self._elsewhere(), goes_on=self.on_save_error == "warn")
@@ -656,8 +687,8 @@ class ModelCheckpoint(Callback):
 
     # ---- names ----
 
-    def _name(self, trainer: Trainer, template: str, ours: tuple[str, ...]) -> str:
-        """A file name for the state as it is; one of ``ours`` is overwritten, another file is not."""
+    def _name(self, trainer: Trainer, template: str, ours: tuple[str, ...], taken: str = "") -> str:
+        """A file name for the state as it is; one of ``ours`` is overwritten, another file and what will be ``taken`` are not."""
         values: dict[str, Any] = counters(trainer)
         values.update(trainer.callback_metrics)
         stem = self._fill(template, values)
@@ -666,9 +697,9 @@ class ModelCheckpoint(Callback):
 
         def is_taken(candidate: str) -> bool:
             name = candidate + self.FILE_EXTENSION
-            if name in ours or not self._here.has(name):
-                return False
-            return self._shelf is None or not self._shelf.is_own(name, trainer.global_step)
+            if name in ours or name == taken or not self._here.has(name):
+                return name == taken
+            return self._shelf is None or not self._shelf.is_own(name, trainer.global_step, self.state_key)
 
         # Rank 0 decides: another one may look when the file is there already.
         stem = trainer.strategy.broadcast(unused_name(stem, is_taken, first=self.STARTING_VERSION))

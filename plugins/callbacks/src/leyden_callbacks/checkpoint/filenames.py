@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,11 +15,13 @@ DEFAULT_TEMPLATE = "{epoch}-{step}"
 def check_template(owner: str, template: str) -> None:
     """Raises ValueError unless ``template`` can be filled in."""
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        parts = list(string.Formatter().parse(template))
     except ValueError as error:
         raise ValueError(f"{owner}(filename={template!r}): {error}; write values as {{epoch:02d}} or {{val_loss:.2f}}") from None
-    if "" in fields:
+    if any(field == "" for _, field, _, _ in parts):
         raise ValueError(f"{owner}(filename={template!r}): a pair of braces names no value; write {{epoch}} or {{val_loss:.2f}}")
+    if template.startswith("/") or ".." in "".join(literal for literal, _, _, _ in parts).split("/"):
+        raise ValueError(f"{owner}(filename={template!r}): it leads out of the folder of checkpoints; pass that as dirpath")
 
 
 def format_name(template: str, values: Mapping[str, Any], *, insert_names: bool = True) -> str:
@@ -52,7 +55,11 @@ def format_name(template: str, values: Mapping[str, Any], *, insert_names: bool 
 
 
 def _formatted(template: str, field: str, value: Any, spec: str) -> str:
-    number = int(value) if spec.endswith("d") or isinstance(value, int) else float(value)
+    number = float(value)
+    if spec.endswith("d") and not math.isfinite(number):
+        return str(number)  # no integer is, and a name is no reason to lose the state
+    if spec.endswith("d") or isinstance(value, int):
+        number = int(value)
     try:
         return format(number, spec)
     except ValueError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from leyden.checkpoint.files import explaining, remove_stale
 from leyden.checkpoint.lock import DirectoryLock
@@ -18,6 +18,9 @@ from leyden_callbacks.checkpoint.folder import Folder, is_remote
 
 if TYPE_CHECKING:
     from leyden import Trainer
+
+
+Keeps: TypeAlias = Callable[[], Collection[str]]
 
 
 class NotSaved(OSError):
@@ -45,7 +48,8 @@ class Shelf:
         self.trainer = trainer
         self.run = new_run()
         """The run in the manifest that saves here; one that is continued keeps its own."""
-        self.users = 0
+        self.users: list[Keeps] = []
+        """Of each callback that saves here, what gives the names that it keeps."""
         self.guard = threading.RLock()  # a save in the background lists what it saved
         self.manifest: Manifest | None = None
         self._lock: DirectoryLock | None = None
@@ -56,8 +60,13 @@ class Shelf:
             self._open(Path(folder.path))
 
     @classmethod
-    def of(cls, folder: Folder, trainer: Trainer) -> Shelf:
+    def of(cls, folder: Folder, trainer: Trainer, keeps: Keeps) -> Shelf:
         """The one of this Trainer and folder.
+
+        Args:
+            folder: where to.
+            trainer: the run.
+            keeps: gives the names that the callback which asks keeps.
 
         Raises:
             DirectoryTaken: another run saves there.
@@ -67,7 +76,7 @@ class Shelf:
         if shelf is None:
             shelf = cls(folder, trainer)
             _OPEN.append(shelf)
-        shelf.users += 1
+        shelf.users.append(keeps)
         return shelf
 
     def _open(self, path: Path) -> None:
@@ -87,9 +96,9 @@ class Shelf:
             self._leave()
             raise
 
-    def close(self) -> None:
+    def close(self, keeps: Keeps) -> None:
         """Lets the folder go, when the last user does; one that was made for nothing is deleted."""
-        self.users -= 1
+        self.users.remove(keeps)
         if self.users:
             return
         _OPEN.remove(self)
@@ -110,11 +119,14 @@ class Shelf:
             return []
         return [entry for entry in reversed(self.manifest.of_run(run)) if entry.owner == owner]
 
-    def is_own(self, name: str, step: int) -> bool:
-        """Whether ``name`` is a checkpoint that this run saved at ``step`` or, before it went on from an older one, later."""
+    def is_own(self, name: str, step: int, owner: str) -> bool:
+        """Whether a callback saved ``name`` in this run at ``step`` or, before the run went on from an older one, later."""
         if self.manifest is None:
             return False
-        return any(entry.name == name and entry.run == self.run and entry.step >= step for entry in self.manifest.entries)
+        return any(
+            entry.name == name and entry.run == self.run and entry.owner == owner and entry.step >= step
+            for entry in self.manifest.entries
+        )
 
     # ---- saving ----
 
@@ -178,7 +190,7 @@ class Shelf:
         """Lists what was saved since the last time, and then deletes what is not kept any more.
 
         Args:
-            drop: names of this run.
+            drop: names of this run that their callback does not keep; one that another callback keeps stays.
             elsewhere: the best checkpoint, if it is one of another folder.
             goes_on: whether the run goes on where rank 0 cannot do so; every rank is told.
 
@@ -223,7 +235,8 @@ class Shelf:
             elsewhere.run = self.run
             saved.append(elsewhere)
         with self.guard:
-            deletable = [name for name in drop if self.manifest.may_delete(name, self.run)]
+            kept = {name for keeps in self.users for name in keeps()}
+            deletable = [name for name in drop if name not in kept and self.manifest.may_delete(name, self.run)]
             self.manifest.record(saved, deletable, self.run)
             for entry in self.manifest.entries:  # those too that could not be deleted before
                 if entry.kind == "obsolete" and entry.run == self.run:
