@@ -433,6 +433,26 @@ def test_a_server_of_mlflow_has_a_record_for_each_step_and_how_the_run_ended(mlf
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "val_loss")] == [3, 7]
 
 
+def test_clients_are_given_hyperparameters_without_secrets(store, tmp_path):
+    class Remote(TinyModule):
+        def __init__(self, api_key, lr):
+            super().__init__()
+            self.save_hyperparameters()
+
+    shutil.copy(store, tmp_path / "mlflow.db")
+    mlflow = MLflowLogger(save_dir=tmp_path)
+    wandb = WandbLogger(save_dir=tmp_path, mode="offline")
+    comet = CometLogger(save_dir=tmp_path, **COMET)
+    trainer = quiet(tmp_path, logger=[mlflow, wandb, comet])
+    trainer.fit(Remote("hunter2", 0.25))
+    assert mlflow.experiment.get_run(mlflow.version).data.params == {"api_key": "***", "lr": "0.25"}
+    assert (wandb.experiment.config["api_key"], wandb.experiment.config["lr"]) == ("***", 0.25)
+    comet.experiment.end()
+    messages = json.dumps(list(comet_messages(comet)))
+    assert "api_key" in messages
+    assert "hunter2" not in messages
+
+
 def test_mlflow_is_told_how_a_run_ended(store, tmp_path):
     logger = MLflowLogger(tracking_uri=f"sqlite:///{shutil.copy(store, tmp_path / 'mlflow.db')}")
     found = []

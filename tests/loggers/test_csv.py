@@ -61,7 +61,12 @@ def test_tensors_and_arrays_of_one_element_are_numbers(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("high", "str 'high'"), (torch.zeros(2), "Tensor tensor([0., 0.])"), (None, "NoneType None"), ({"a": 1}, "dict {'a': 1}")],
+    [
+        ("high", "str 'high'"),
+        (torch.zeros(2), "Tensor of shape (2,) and float32"),
+        (None, "NoneType None"),
+        ({"a": 1}, "dict {'a': 1}"),
+    ],
 )
 def test_what_is_no_number_is_refused(value, shown, tmp_path):
     with pytest.raises(TypeError) as error:

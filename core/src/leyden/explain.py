@@ -13,7 +13,7 @@ from leyden.accelerator import Accelerator
 from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.validation_interval import validation_interval
-from leyden.messages import table
+from leyden.messages import quoted, table
 from leyden.module import Module, is_overridden
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
@@ -85,7 +85,7 @@ def _reason(trainer: Trainer, kind: str, part: object) -> str:
         return "auto: the one that detected itself" if type(trainer.environment).detect() else "auto: no other detected itself"
     if given in (None, True):
         return "the default"
-    return f"{kind}={given!r} was given" if isinstance(given, str | int | dict) else "an object was given"
+    return f"{kind}={quoted(given, kind, room=200)} was given" if isinstance(given, str | int | dict) else "an object was given"
 
 
 def _left(rows: list[list[str]], header: list[str]) -> str:

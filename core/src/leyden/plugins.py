@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from leyden.binding import HookError, check_implementations
 from leyden.component import Component
 from leyden.elsewhere import CHOICES
-from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown, warn
+from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, quoted, shown, warn
 
 C = TypeVar("C", bound=Component)
 
@@ -248,10 +248,12 @@ def resolve(base: type[C], choice: object, *, argument: str | None = None) -> C:
     name = choice
     if isinstance(choice, Mapping):
         if len(choice) != 1 or not isinstance(next(iter(choice)), str):
-            raise TypeError(f"{where}={choice!r}: expected one name with its options, such as {{'name': {{'option': 1}}}}")
+            raise TypeError(
+                f"{where}={quoted(choice, where)}: expected one name with its options, such as {{'name': {{'option': 1}}}}"
+            )
         name, given = next(iter(choice.items()))
         if not isinstance(given, Mapping):
-            raise TypeError(f"{where}={choice!r}: the options of {name!r} must be a dict, got {shown(given)}")
+            raise TypeError(f"{where}={quoted(choice, where)}: the options of {name!r} must be a dict, got {shown(given)}")
         options = given
     if isinstance(name, str):
         plugin = find(base, name)
@@ -264,7 +266,8 @@ def resolve(base: type[C], choice: object, *, argument: str | None = None) -> C:
     if _is(base, name):
         return cast("C", name)
     raise TypeError(
-        f"{where}={choice!r}: expected a name, {{name: options}} or an instance of {base.__name__}, got {shown(choice)}"
+        f"{where}={quoted(choice, where)}: expected a name, {{name: options}} or an instance of {base.__name__}, "
+        f"got {shown(choice)}"
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from leyden.messages import shown
 
-from leyden_loggers.client import ClientLogger, plain_params
-from leyden_loggers.hparams_file import flattened
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.records import Record
 
 _OWN = ("project_name", "name", "version", "workspace", "api_key", "offline", "save_dir", "prefix")
@@ -126,7 +126,7 @@ class CometLogger(ClientLogger):
         """Logs the hyperparameters as parameters, nested ones as in ``model/depth``; results without a step."""
         if not self._writes:
             return
-        self._opened().log_parameters(dict(flattened(plain_params(params))))
+        self._opened().log_parameters(dict(flattened(readable(params))))
         if metrics:
             self._opened().log_metrics(self.record(metrics, 0)[0])
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TextIO
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
-from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.patterns import Patterns
 from leyden_loggers.records import NoExperiment, Record, RecordLogger
 
@@ -46,10 +46,10 @@ class ConsoleLogger(RecordLogger):
     ) -> None:
         super().__init__(prefix)
         if isinstance(stream, str) and stream not in STREAMS:
-            raise ValueError(f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file")
+            raise ValueError(f"ConsoleLogger(stream={quoted(stream)}): expected 'stdout', 'stderr' or an open text file")
         if not isinstance(stream, str) and not callable(getattr(stream, "write", None)):
             raise TypeError(
-                f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
+                f"ConsoleLogger(stream={quoted(stream)}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
             )
         self._patterns = Patterns("ConsoleLogger", keys)
         if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
@@ -87,7 +87,7 @@ class ConsoleLogger(RecordLogger):
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
         """Prints the hyperparameters, once as long as they do not change; nested ones as in ``model/depth``."""
-        flat = dict(flattened(plain(vars(params) if isinstance(params, Namespace) else params)))
+        flat = dict(flattened(readable(params)))
         if self._writes and flat and flat != self._printed:
             self._printed = flat
             self._print("hyperparameters", *(f"{key} {value}" for key, value in flat.items()))

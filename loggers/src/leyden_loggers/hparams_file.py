@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+from leyden.masking import masked
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS_WITH_MEANING = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _LONGEST = 200
@@ -18,9 +20,15 @@ _ADDRESS: Any = object.__repr__  # what a class has that says nothing of itself
 
 
 def to_yaml(params: Mapping[str, Any]) -> str:
-    """Nested dicts, lists and scalars as block-style YAML, in their order; see :func:`plain` for everything else."""
-    tree = plain(params)
+    """Nested dicts, lists and scalars as block-style YAML, in their order; see :func:`readable` for everything else."""
+    tree = readable(params)
     return "\n".join(_lines(tree)) + "\n" if tree else "{}\n"
+
+
+def readable(params: Mapping[str, Any] | Namespace) -> dict[str, Any]:
+    """Hyperparameters as nested plain data for people to read: see :func:`plain`; secrets in them are ``"***"``."""
+    tree: dict[str, Any] = masked(plain(masked(vars(params) if isinstance(params, Namespace) else params)))
+    return tree
 
 
 def plain(value: Any) -> Any:

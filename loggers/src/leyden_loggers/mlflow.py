@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import notify, shown
+from leyden.messages import notify, quoted, shown
 
-from leyden_loggers.client import ClientLogger, plain_params
-from leyden_loggers.hparams_file import flattened
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.records import Record
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class MLflowLogger(ClientLogger):
     ) -> None:
         super().__init__(experiment_name, save_dir, name, version, prefix, {}, _OWN)
         if tracking_uri is not None and not isinstance(tracking_uri, str):
-            raise TypeError(f"MLflowLogger(tracking_uri={tracking_uri!r}): expected a str or None, got {shown(tracking_uri)}")
+            raise TypeError(
+                f"MLflowLogger(tracking_uri={quoted(tracking_uri)}): expected a str or None, got {shown(tracking_uri)}"
+            )
         self.experiment_name = experiment_name
         self.tracking_uri = tracking_uri
         self.tags = dict(tags or {})
@@ -148,7 +150,7 @@ class MLflowLogger(ClientLogger):
 
         client = self._opened()
         assert self._run_id is not None
-        texts = {self._key(key): str(value) for key, value in flattened(plain_params(params))}
+        texts = {self._key(key): str(value) for key, value in flattened(readable(params))}
         texts = {key: text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 3] + "..." for key, text in texts.items()}
         for key, text in texts.items():
             if self._params.get(key, text) != text:

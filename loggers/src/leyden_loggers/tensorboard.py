@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leyden import Precision
-from leyden.messages import add_note, did_you_mean, listed, shown, warn
+from leyden.messages import add_note, did_you_mean, listed, quoted, shown, warn
 
 from leyden_loggers.graph import draw
-from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.local import LocalLogger
 from leyden_loggers.records import NoExperiment, Record
 from leyden_loggers.run_directory import refusing
@@ -67,7 +67,7 @@ class TensorBoardLogger(LocalLogger):
     ) -> None:
         super().__init__(save_dir, name, version, prefix)
         if sub_dir is not None and not isinstance(sub_dir, str | os.PathLike):
-            raise TypeError(f"TensorBoardLogger(sub_dir={sub_dir!r}): expected a path or None, got {shown(sub_dir)}")
+            raise TypeError(f"TensorBoardLogger(sub_dir={quoted(sub_dir)}): expected a path or None, got {shown(sub_dir)}")
         for option in summary_writer_options:
             if option not in WRITER_OPTIONS:
                 raise TypeError(_unknown_option(option))
@@ -172,7 +172,7 @@ class TensorBoardLogger(LocalLogger):
             OSError: the directory cannot be written to; the message has its path.
         """
         super().log_hyperparams(params)
-        flat = dict(flattened(plain(params)))
+        flat = dict(flattened(readable(params)))
         if not self._writes or (not flat and not metrics):
             return
         if metrics is None and self._default_hp_metric:

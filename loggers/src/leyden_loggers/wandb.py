@@ -13,7 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from leyden_loggers.client import ClientLogger, plain_params
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import readable
 from leyden_loggers.records import Record
 
 _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
@@ -139,7 +140,7 @@ class WandbLogger(ClientLogger):
         """Puts the hyperparameters into the run's config, and results that belong to them into its summary."""
         if not self._writes:
             return
-        self._in_open_run(lambda run: run.config.update(plain_params(params), allow_val_change=True))
+        self._in_open_run(lambda run: run.config.update(readable(params), allow_val_change=True))
         if metrics:
             self._opened().summary.update(self.record(metrics, 0)[0])
 

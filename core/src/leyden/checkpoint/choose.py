@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from leyden.messages import nearest, notify
+from leyden.messages import nearest, notify, quoted
 
 _SHOWN = 10  # lines of each kind in a message
 
@@ -227,7 +227,7 @@ def _names_apart(own: Mapping[str, Any], state: Mapping[str, Any], choice: Choic
 
 
 def _source(path: object) -> str:
-    return "the given weights" if path is None else repr(str(path))
+    return "the given weights" if path is None else quoted(str(path))
 
 
 def _refusal(module: nn.Module, found: Difference, strict: bool, path: object) -> str:
