@@ -148,7 +148,8 @@ def _briefly(value: Any, name: object, depth: int) -> Any:
         return masked(value[:10_000], name)
     try:
         shape = getattr(value, "shape", None)
-        if isinstance(shape, tuple) and not isinstance(value, Number):
+        # numpy's numbers and data types have shapes too
+        if isinstance(shape, tuple) and (shape or hasattr(value, "dtype")) and not isinstance(value, Number | type):
             dtype, device = getattr(value, "dtype", ""), str(getattr(value, "device", "cpu"))
             what = f" and {dtype}".replace("torch.", "") if dtype else ""
             return _Words(f"{kind.__name__} of shape {tuple(shape)}{what}{'' if device == 'cpu' else f' on {device}'}")
@@ -158,7 +159,10 @@ def _briefly(value: Any, name: object, depth: int) -> Any:
         if kind in (list, tuple, set, frozenset) and depth:
             items: Any = value
             few = [_briefly(item, name, depth - 1) for item in islice(items, 8)]
-            return kind(few if len(items) <= 8 else [*few, _Words(f"... ({len(items)} in all)")])
+            if len(items) <= 8:
+                return kind(few)
+            few.append(_Words(f"... ({len(items)} in all)"))
+            return kind(few) if kind in (list, tuple) else _Words(f"{{{repr(few)[1:-1]}}}")  # a set keeps no order
         if isinstance(value, Collection) and not isinstance(value, str | bytes) and not depth:
             return _Words("...")
         text = repr(value)

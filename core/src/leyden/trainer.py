@@ -500,7 +500,7 @@ class Trainer(Settings, RunState):
         )
         keep = return_predictions is not False
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes >= 0:
-            raise ValueError(f"predict(max_bytes={max_bytes!r}): expected a number >= 0, got {shown(max_bytes)}")
+            raise ValueError(f"predict(max_bytes={quoted(max_bytes)}): expected a number >= 0, got {shown(max_bytes)}")
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 from leyden_loggers.client import ClientLogger
 from leyden_loggers.hparams_file import flattened, readable
@@ -67,7 +67,7 @@ class CometLogger(ClientLogger):
     ) -> None:
         super().__init__(project_name, save_dir, name, version, prefix, experiment_options, _OWN)
         if not isinstance(offline, bool):
-            raise TypeError(f"CometLogger(offline={offline!r}): expected a bool, got {shown(offline)}")
+            raise TypeError(f"CometLogger(offline={quoted(offline)}): expected a bool, got {shown(offline)}")
         self.project_name = project_name
         self.workspace = workspace
         self.offline = offline

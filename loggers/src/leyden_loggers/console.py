@@ -53,9 +53,9 @@ class ConsoleLogger(RecordLogger):
             )
         self._patterns = Patterns("ConsoleLogger", keys)
         if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
-            raise ValueError(f"ConsoleLogger(digits={digits!r}): expected an int >= 1, got {shown(digits)}")
+            raise ValueError(f"ConsoleLogger(digits={quoted(digits)}): expected an int >= 1, got {shown(digits)}")
         if not isinstance(times, bool):
-            raise TypeError(f"ConsoleLogger(times={times!r}): expected True or False, got {shown(times)}")
+            raise TypeError(f"ConsoleLogger(times={quoted(times)}): expected True or False, got {shown(times)}")
         self.times = times
         self.stream = stream
         self.keys = self._patterns.keys

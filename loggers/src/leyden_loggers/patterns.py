@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 
 class Patterns:
@@ -21,7 +21,7 @@ class Patterns:
 
     def __init__(self, owner: str, keys: Sequence[str] | None) -> None:
         if keys is not None and (isinstance(keys, str) or not all(isinstance(key, str) for key in keys)):
-            raise TypeError(f"{owner}(keys={keys!r}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
+            raise TypeError(f"{owner}(keys={quoted(keys)}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
         self.keys = None if keys is None else tuple(keys)
 
     def match(self, key: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from leyden import Logger, hookimpl
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 if TYPE_CHECKING:
     from leyden import Trainer
@@ -58,7 +58,7 @@ class RecordLogger(Logger):
 
     def __init__(self, prefix: str = "") -> None:
         if not isinstance(prefix, str):
-            raise TypeError(f"{type(self).__name__}(prefix={prefix!r}): expected a str, got {shown(prefix)}")
+            raise TypeError(f"{type(self).__name__}(prefix={quoted(prefix)}): expected a str, got {shown(prefix)}")
         self.prefix = prefix
         self._trainer: Trainer | None = None
         self._resumes = False

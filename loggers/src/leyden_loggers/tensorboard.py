@@ -72,10 +72,10 @@ class TensorBoardLogger(LocalLogger):
             if option not in WRITER_OPTIONS:
                 raise TypeError(_unknown_option(option))
         if not isinstance(log_graph, bool):
-            raise TypeError(f"TensorBoardLogger(log_graph={log_graph!r}): expected a bool, got {shown(log_graph)}")
+            raise TypeError(f"TensorBoardLogger(log_graph={quoted(log_graph)}): expected a bool, got {shown(log_graph)}")
         if default_hp_metric is not None and not isinstance(default_hp_metric, bool):
             raise TypeError(
-                f"TensorBoardLogger(default_hp_metric={default_hp_metric!r}): expected a bool or None, "
+                f"TensorBoardLogger(default_hp_metric={quoted(default_hp_metric)}): expected a bool or None, "
                 f"got {shown(default_hp_metric)}"
             )
         if find_spec("tensorboard") is None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from leyden.messages import quoted
+
 from leyden_loggers.client import ClientLogger
 from leyden_loggers.hparams_file import readable
 from leyden_loggers.records import Record
@@ -76,7 +78,7 @@ class WandbLogger(ClientLogger):
     ) -> None:
         super().__init__(project, save_dir, name, version, prefix, init_options, _OWN)
         if mode is not None and mode not in MODES:
-            raise ValueError(f"WandbLogger(mode={mode!r}): expected 'online', 'offline', 'disabled', 'shared' or None")
+            raise ValueError(f"WandbLogger(mode={quoted(mode)}): expected 'online', 'offline', 'disabled', 'shared' or None")
         self.project = project
         self.mode = mode
         # W&B's own look; chosen here, so that it is known before the run is opened, and with no seeded random number.

@@ -68,11 +68,11 @@ class WebhookLogger(RecordLogger):
                 raise TypeError(f"{owner}({argument}={quoted(value)}): expected a str or None, got {shown(value)}")
         check_headers(headers, f"{owner}(headers=...)")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ValueError(f"{owner}(timeout={timeout!r}): expected a number of seconds above 0, got {shown(timeout)}")
+            raise ValueError(f"{owner}(timeout={quoted(timeout)}): expected a number of seconds above 0, got {shown(timeout)}")
         self._patterns = Patterns(owner, keys)
         self._name = name
         self._text_key = text_key
-        self._interval = seconds(interval, f"{owner}(interval={interval!r})")
+        self._interval = seconds(interval, f"{owner}(interval={quoted(interval)})")
         self._headers = {"Content-Type": "application/json", **authorization, **(headers or {})}
         self._timeout = timeout
         self._hyperparameters: dict[str, Any] = {}
