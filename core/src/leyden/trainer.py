@@ -618,7 +618,8 @@ class Trainer(Settings, RunState):
             horizon: for how many optimizer steps validations and learning rates are worked out.
 
         Returns:
-            Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` shows it as a table.
+            Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` and notebooks show
+            it as a table.
         """
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         from leyden.explain import plan  # few runs ask
