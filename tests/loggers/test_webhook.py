@@ -179,7 +179,12 @@ def test_a_server_that_speaks_no_http_is_an_error_of_the_connection(tmp_path, mo
         ({"interval": "3 steps"}, ValueError,
          "WebhookLogger(interval='3 steps'): it cannot be given in steps, only in 'second'"),
         ({"headers": {"a": 1}}, TypeError, "WebhookLogger(headers=...): expected a dict of str"),
-        ({"timeout": 0}, ValueError, "WebhookLogger(timeout=0): expected a number of seconds above 0, got int 0"),
+        ({"timeout": 0}, ValueError,
+         "WebhookLogger(timeout=0): expected a number of seconds above 0 and up to a day, got int 0"),
+        ({"timeout": float("inf")}, ValueError,
+         "WebhookLogger(timeout=inf): expected a number of seconds above 0 and up to a day, got float inf"),
+        ({"keys": 3}, TypeError, "WebhookLogger(keys=3): expected a list of patterns such as ['val/*'], got int 3"),
+        ({"headers": [("a", "b")]}, TypeError, "WebhookLogger(headers=...): expected a dict of str"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, kind, message):

@@ -93,7 +93,7 @@ def masked(value: Any, name: object = "") -> Any:
     """``value`` with ``"***"`` in place of each secret in it, at any depth of dicts, lists, tuples and sets.
 
     Secret is what :func:`is_secret` says of its name, and of a text what :func:`masked_text` says. Everything else is the same
-    object as before; dicts and lists are new ones.
+    object as before; dicts and lists are new ones, and one that holds itself has ``"..."`` there.
 
     Args:
         value: options, hyperparameters, headers, anything.
@@ -108,7 +108,7 @@ def _masked(value: Any, name: object, above: frozenset[int]) -> Any:
     if isinstance(value, str):
         return _masked_str(value, name) if type(value) is str else value
     if id(value) in above:
-        return value  # it holds itself
+        return "..."  # it holds itself
     above |= {id(value)}
     if isinstance(value, Mapping):
         return {key: _masked(item, key, above) for key, item in value.items()}

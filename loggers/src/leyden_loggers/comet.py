@@ -68,6 +68,9 @@ class CometLogger(ClientLogger):
         super().__init__(project_name, save_dir, name, version, prefix, experiment_options, _OWN)
         if not isinstance(offline, bool):
             raise TypeError(f"CometLogger(offline={quoted(offline)}): expected a bool, got {shown(offline)}")
+        for argument, value in (("workspace", workspace), ("api_key", api_key)):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"CometLogger({argument}=...): expected a str or None, got a {type(value).__name__}")
         self.project_name = project_name
         self.workspace = workspace
         self.offline = offline
@@ -132,8 +135,10 @@ class CometLogger(ClientLogger):
 
     def finalize(self, status: str) -> None:
         """Writes what is left and ends the experiment; a later run of this logger goes on in it."""
-        self._write_waiting()
-        if self._experiment is not None and not self._experiment.ended:
-            if status != "success":
-                self._experiment.log_other("status", status)
-            self._experiment.end()
+        try:
+            self._write_waiting()
+        finally:
+            if self._experiment is not None and not self._experiment.ended:
+                if status != "success":
+                    self._experiment.log_other("status", status)
+                self._experiment.end()

@@ -69,9 +69,17 @@ def flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, b
 
 
 def _described(value: Any) -> Any:
+    try:
+        return _in_words(value)
+    except Exception:  # of the value's own code; a run does not fail because its hyperparameters cannot be described
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _in_words(value: Any) -> Any:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and callable(getattr(value, "item", None)):
-        return plain(value.item()) if math.prod(shape) == 1 else f"{type(value).__name__} of shape {tuple(shape)}"
+        one = math.prod(shape) == 1 and not getattr(value, "is_meta", False)
+        return plain(value.item()) if one else f"{type(value).__name__} of shape {tuple(shape)}"
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):
         return f"{value.__module__}.{value.__qualname__}"
     if type(value).__repr__ is _ADDRESS:

@@ -60,8 +60,10 @@ class LocalLogger(RecordLogger):
             raise TypeError(f"{who}(version={quoted(version)}): expected an int >= 0, a str or None, got {shown(version)}")
         if version == "" or (isinstance(version, int) and version < 0):
             raise ValueError(f"{who}(version={quoted(version)}): expected an int >= 0, a str that is not empty, or None")
-        for argument, value in (("name", name), ("version", version)):
-            if isinstance(value, str) and (Path(value).is_absolute() or ".." in Path(value).parts):
+        for argument, value in (("save_dir", save_dir), ("name", name), ("version", version)):
+            if isinstance(value, str | os.PathLike) and "\0" in os.fspath(value):
+                raise ValueError(f"{who}({argument}={quoted(value)}): no path has the character '\\x00'")
+            if argument != "save_dir" and isinstance(value, str) and leads_out(value):
                 raise ValueError(
                     f"{who}({argument}={quoted(value)}): expected a directory's name below save_dir; pass the rest as save_dir"
                 )
@@ -150,3 +152,8 @@ class LocalLogger(RecordLogger):
         if not self._writes:
             return
         self.run_directory.log_hyperparams(vars(params) if isinstance(params, Namespace) else params)
+
+
+def leads_out(name: str | os.PathLike[str]) -> bool:
+    """Whether a path that is to lie below a directory leads out of it."""
+    return Path(name).is_absolute() or ".." in Path(name).parts

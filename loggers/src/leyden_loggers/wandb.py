@@ -148,10 +148,12 @@ class WandbLogger(ClientLogger):
 
     def finalize(self, status: str) -> None:
         """Writes what is left; a run that did not end well is ended as failed."""
-        self._write_waiting()
-        if status != "success" and self._run is not None:
-            run, self._run = self._run, None
-            run.finish(exit_code=1)
+        try:
+            self._write_waiting()
+        finally:
+            if status != "success" and self._run is not None:
+                run, self._run = self._run, None
+                run.finish(exit_code=1)
 
 
 def _log(run: Any, values: Mapping[str, Any]) -> None:

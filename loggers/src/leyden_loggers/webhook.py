@@ -22,6 +22,8 @@ from leyden_loggers.json_lines_file import json_number
 from leyden_loggers.patterns import Patterns
 from leyden_loggers.records import Record, RecordLogger
 
+_LONGEST = 24 * 60 * 60
+
 
 class WebhookLogger(RecordLogger):
     """``"webhook"``: a POST with JSON when a run starts, at most every ``interval``, and when it ends, however it does.
@@ -67,8 +69,10 @@ class WebhookLogger(RecordLogger):
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{owner}({argument}={quoted(value)}): expected a str or None, got {shown(value)}")
         check_headers(headers, f"{owner}(headers=...)")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ValueError(f"{owner}(timeout={quoted(timeout)}): expected a number of seconds above 0, got {shown(timeout)}")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+            raise ValueError(
+                f"{owner}(timeout={quoted(timeout)}): expected a number of seconds above 0 and up to a day, got {shown(timeout)}"
+            )
         self._patterns = Patterns(owner, keys)
         self._name = name
         self._text_key = text_key
