@@ -20,11 +20,12 @@ _SHARDED = (
     "fsdp fsdp2 fsdp_cpu_offload fully_sharded_data_parallel model_parallel deepspeed deepspeed_stage_1 deepspeed_stage_2 "
     "deepspeed_stage_2_offload deepspeed_stage_3 deepspeed_stage_3_offload deepspeed_stage_3_offload_nvme ddp_sharded"
 )
+_XLA = "xla xla_debug xla_fsdp xla_spawn single_xla single_tpu single_device_xla tpu tpu_spawn tpu_spawn_debug"
 TO_COME = {
     "leyden.accelerators": {"tpu": "leyden-xla", "xla": "leyden-xla"},
     "leyden.strategies": {
         **dict.fromkeys(_SHARDED.split(), "a later leyden-strategies"),
-        **dict.fromkeys(("xla", "xla_debug", "single_xla", "single_tpu"), "leyden-xla"),
+        **dict.fromkeys(_XLA.split(), "leyden-xla"),
     },
 }
 """Names that people ask for, by group, and the distribution that will bring them."""

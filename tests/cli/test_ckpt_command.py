@@ -66,6 +66,23 @@ def test_inspect_shows_what_a_file_holds(capsys):
     assert lines[-2].split() == ["layer.weight", "[2,", "8]", "float32", "64", "B"]
 
 
+def test_secrets_of_hyperparameters_are_not_shown(capsys):
+    class Remote(TinyModule):
+        def __init__(self, api_key):
+            super().__init__()
+            self.save_hyperparameters()
+
+    for name in ("hunter2", "hunter22"):
+        trainer = Trainer(max_epochs=1, **OPTIONS)
+        trainer.fit(Remote(name))
+        trainer.save_checkpoint(f"{name}.ckpt")
+    shown = [said(capsys, *words)[1] for words in (["inspect", "hunter2.ckpt"], ["inspect", "hunter2.ckpt", "--json"])]
+    shown.append(said(capsys, "diff", "hunter2.ckpt", "hunter22.ckpt")[1])
+    assert "  api_key: '***'\n" in shown[0]
+    assert "hyper_parameters.api_key: '***', and '***' in the second" in shown[2]
+    assert "hunter2" not in "".join(shown).replace("hunter2.ckpt", "")
+
+
 @pytest.mark.usefixtures("run")
 def test_inspect_gives_the_same_as_json(capsys):
     code, out, _ = said(capsys, "inspect", "run.ckpt", "--json")

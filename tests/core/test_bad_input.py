@@ -23,7 +23,8 @@ from leyden import (
     Trainer,
 )
 from leyden.arguments import REFUSED, TABLE
-from leyden.elsewhere import ELSEWHERE
+from leyden.elsewhere import ABSENT, CHOICES, ELSEWHERE
+from leyden.plugins import catalog
 from leyden.testing import TinyModule
 from torch import nn
 
@@ -161,6 +162,35 @@ def test_no_argument_of_ours_is_said_to_be_another_librarys():
 
 # ---- components ----
 
+
+@pytest.mark.parametrize(
+    ("kind", "names", "said"),
+    [
+        ("accelerator", "hpu ipu xpu npu", "nothing here drives "),
+        ("accelerator", "tpu xla", "will come with leyden-xla"),
+        ("strategy", "tpu tpu_spawn xla xla_debug xla_fsdp single_xla single_tpu", "will come with leyden-xla"),
+        ("strategy", "hpu_parallel hpu_single ipu_strategy", "nothing here drives "),
+        ("precision", "int8 int8-training nf4 nf4-dq fp4 fp4-dq", "as with bitsandbytes.nn.Linear4bit"),
+        ("precision", "transformer-engine transformer-engine-float16 fp8", "as with transformer_engine.pytorch.Linear"),
+        ("logger", "neptune clearml aim dvclive", "nothing here writes to "),
+    ],
+)
+def test_a_name_that_nobody_brings_is_told_what_there_is_instead_or_what_will_bring_it(kind, names, said):
+    for name in names.split():
+        message = refusal(LookupError, Trainer, **{kind: name})
+        assert said in message
+        assert "did you mean" not in message
+        assert f"register a class under {name!r}" in message
+
+
+def test_no_name_of_ours_is_said_to_be_absent():
+    groups = {Accelerator: "accelerator", Strategy: "strategy", Precision: "precision", Logger: "logger"}
+    for base, kind in groups.items():
+        absent = ABSENT[kind].keys()
+        assert not absent & (catalog()[base.group].keys() | catalog().get(f"{base.group} to come", {}).keys())
+        assert not absent & CHOICES[kind].keys()
+
+
 FORMS = "expected a name, {name: options} or"
 
 
@@ -186,6 +216,37 @@ FORMS = "expected a name, {name: options} or"
             LookupError,
             "strategy='fsdp' will come with a later leyden-strategies, which does not exist yet; installed: 'single_device'. A "
             "package of your own can bring it too: register a class under 'fsdp' in the entry-point group 'leyden.strategies'",
+        ),
+        (
+            {"strategy": "FSDP"},
+            LookupError,
+            "strategy='FSDP' will come with a later leyden-strategies, which does not exist yet; installed: 'single_device'. A "
+            "package of your own can bring it too: register a class under 'fsdp' in the entry-point group 'leyden.strategies'",
+        ),
+        (
+            {"strategy": "tpu_spawn"},
+            LookupError,
+            "strategy='tpu_spawn' will come with leyden-xla, which does not exist yet; installed: 'single_device'. A package of "
+            "your own can bring it too: register a class under 'tpu_spawn' in the entry-point group 'leyden.strategies'",
+        ),
+        (
+            {"accelerator": "HPU"},
+            LookupError,
+            "unknown accelerator 'HPU': nothing here drives Gaudi; accelerator='auto' takes the best device of this machine. "
+            "Installed: 'cpu'. A package of your own can bring it: register a class under 'hpu' in the entry-point group "
+            "'leyden.accelerators'",
+        ),
+        (
+            {"logger": "aim"},
+            LookupError,
+            "unknown logger 'aim': nothing here writes to Aim; a subclass of leyden.Logger with one method, "
+            "log_metrics(metrics, step), can send to it. Installed: 'none'. A package of your own can bring it: register a class "
+            "under 'aim' in the entry-point group 'leyden.loggers'",
+        ),
+        (
+            {"strategy": "Single_Device"},
+            LookupError,
+            "unknown strategy 'Single_Device'; did you mean 'single_device'? Installed: 'single_device'",
         ),
         (
             {"precision": "bf16-mixd"},

@@ -177,7 +177,9 @@ def test_a_data_set_is_no_loader():
 def test_one_tensor_is_no_loader():
     with pytest.raises(TypeError) as caught:
         fit([X], torch.ones(2))
-    assert str(caught.value) == ("val_dataloaders: expected a DataLoader or an iterable of batches, got Tensor tensor([1., 1.])")
+    assert str(caught.value) == (
+        "val_dataloaders: expected a DataLoader or an iterable of batches, got Tensor of shape (2,) and float32"
+    )
 
 
 # ---- lengths ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -92,6 +93,63 @@ def test_a_plan_is_what_the_fit_then_does(batches, epochs, max_steps, accumulate
     assert plan.epochs == trainer.current_epoch + (trainer.progress.batch > 0)
     assert plan.validations == module.validations
     assert list(zip(*plan.learning_rates.values(), strict=True)) == [tuple(rates) for rates in module.rates]
+
+
+class Tags(torch.optim.SGD):
+    pass
+
+
+Tags.__name__ = "<b>S&P</b>"
+
+
+class Cells(HTMLParser):
+    """The texts of a page by tag, and every tag it has."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.texts.append("")
+
+    def handle_data(self, data):
+        self.texts[-1] += data
+
+    def of(self, *tags):
+        return [text for tag, text in zip(self.tags, self.texts, strict=True) if tag in tags]
+
+
+@pytest.mark.usefixtures("core_alone")
+def test_a_notebook_shows_a_plan_as_the_table_that_print_shows():
+    class Odd(TinyModule):
+        def configure_optimizers(self):
+            return Tags(self.parameters(), lr=0.1)
+
+    plan = Trainer(max_epochs=1).plan(Odd())
+    page = Cells(plan._repr_html_())
+    assert set(page.tags) == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert re.split(r"\s{2,}|\n", str(plan).split("\n", 2)[2]) == page.of("td")
+    assert "learning rate <b>S&P</b>" in page.of("td")
+
+
+@pytest.mark.usefixtures("core_alone")
+def test_the_repr_of_a_plan_is_one_line():
+    plan = Trainer(max_epochs=2500).plan(TinyModule())
+    assert repr(plan) == ("Plan(10,000 steps in 2,500 epochs of 4; 2500 validations and learning rates of 'SGD' in 10000 steps)")
+
+
+@pytest.mark.usefixtures("core_alone")
+def test_a_notebook_shows_an_explanation_in_lines_and_takes_nothing_in_it_for_a_tag(distribution):
+    distribution(
+        "acme-logger", {"leyden.loggers": {"acme": "acme_logger:Acme"}},
+        "import leyden\nclass Acme(leyden.Logger):\n    def __init__(self, name=''):\n        pass\n",
+    )  # fmt: skip
+    text = Trainer(logger={"acme": {"name": "<img src=x onerror=alert(1)>"}}).explain()
+    page = Cells(text._repr_html_())
+    assert (page.tags, page.texts) == (["pre"], [str(text)])
+    assert "<img" in text
 
 
 def everything_of(module):

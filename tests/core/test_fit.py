@@ -647,12 +647,30 @@ class Forgets(TinyModule):
         super().training_step(batch, batch_idx)
 
 
-def test_a_step_that_forgot_to_return_the_loss_is_told(capsys):
-    Trainer(max_epochs=2).fit(Forgets())
-    assert capsys.readouterr().err == (
-        "leyden: the fit made no optimizer step in 8 batches: Forgets.training_step returned None for each; end it with "
-        "`return loss` [LY037]\n"
-    )
+def test_a_step_that_forgot_to_return_the_loss_is_told_once_when_the_first_epoch_ends(capsys):
+    said = []
+
+    class Tells(Forgets):
+        def on_train_epoch_end(self):
+            said.append(capsys.readouterr().err)
+
+    Trainer(max_epochs=3).fit(Tells())
+    assert said == [
+        "leyden: the fit made no optimizer step in 4 batches: Tells.training_step returned None for each; end it with "
+        "`return loss` [LY037]\n", "", "",
+    ]  # fmt: skip
+    assert capsys.readouterr().err == ""
+
+
+def test_a_window_that_is_longer_than_an_epoch_is_no_fit_that_trains_nothing(capsys):
+    trainer = Trainer(max_epochs=3, accumulate_grad_batches=6, carry_accumulation=True)
+    trainer.fit(TinyModule())
+    assert (trainer.global_step, capsys.readouterr().err) == (2, "")
+
+
+def test_a_fit_with_such_windows_that_trains_nothing_is_told_when_it_ends(capsys):
+    Trainer(max_epochs=2, accumulate_grad_batches=6, carry_accumulation=True).fit(Forgets())
+    assert "the fit made no optimizer step in 8 batches: Forgets" in capsys.readouterr().err
 
 
 def test_manual_optimization_that_steps_nothing_is_told(capsys):

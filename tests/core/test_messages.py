@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from leyden import LeydenWarning, PluginWarning, Trainer, silence
-from leyden.messages import _voice, new_run, notify, warn
+from leyden.messages import _voice, new_run, notify, quoted, shown, warn
 from leyden.testing import TinyModule
 
 pytestmark = pytest.mark.usefixtures("core_alone")
@@ -55,6 +56,64 @@ def test_a_filter_of_pythons_own_silences_one_id():
         warn("LY003", "x")
         warn("LY004", "y")
     assert [str(warning.message) for warning in caught] == ["x", "y"]
+
+
+class Breaks:
+    def __repr__(self):
+        raise ValueError("no")
+
+
+class Long:
+    def __repr__(self):
+        return "first\n   second" + "." * 5000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("ten", "str 'ten'"), (3, "int 3"), (None, "NoneType None"), ("a\nb", r"str 'a\nb'"), ((1,), "tuple (1,)"),
+        (torch.zeros(2, 3), "Tensor of shape (2, 3) and float32"), (torch.tensor(1), "Tensor of shape () and int64"),
+        (torch.empty(2, device="meta"), "Tensor of shape (2,) and float32 on meta"),
+        (torch.nn.Parameter(torch.ones(1)), "Parameter of shape (1,) and float32"),
+        (np.ones((40, 50)), "ndarray of shape (40, 50) and float64"), (np.dtype("int8"), "Int8DType dtype('int8')"),
+        ([torch.ones(9, 9)] * 2, "list [Tensor of shape (9, 9) and float32, Tensor of shape (9, 9) and float32]"),
+        ({"x": torch.ones(2)}, "dict {'x': Tensor of shape (2,) and float32}"),
+        (list(range(10**6)), "list [0, 1, 2, 3, 4, 5, 6, 7, ... (1000000 in all)]"),
+        (set(range(9)), "set {0, 1, 2, 3, 4, 5, 6, 7, ... (9 in all)}"),
+        ("x" * 500, f"str '{'x' * 76}..."), (torch.nn.Sequential(torch.nn.ReLU()), "Sequential Sequential( (0): ReLU() )"),
+        (Breaks(), "Breaks <Breaks whose repr raises ValueError>"), (Long(), f"Long first second{'.' * 65}..."),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_on_one_line_with_its_type(value, text):
+    assert shown(value) == text
+
+
+def test_a_table_is_shown_by_its_shape():
+    pandas = pytest.importorskip("pandas")
+    assert shown(pandas.DataFrame({"a": range(100), "b": range(100)})) == "DataFrame of shape (100, 2)"
+
+
+def test_a_value_that_holds_itself_is_shown():
+    value = {"many": dict.fromkeys(range(30))}
+    value["itself"] = [value]
+    text = quoted(value)
+    assert "19: None, ...: 30 in all}, 'itself': [{" in text
+    assert len(text) < 1001
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_epochs": torch.ones(50, 50)}, {"devices": np.ones((50, 50))}, {"strategy": torch.ones(50, 50)},
+        {"callbacks": [torch.ones(50, 50)]}, {"logger": {"csv": torch.ones(50, 50)}}, {"compile": list(range(10000))},
+        {"max_time": {"days": torch.ones(50, 50)}}, {"limit_train_batches": "long\n" * 1000},
+    ],
+)  # fmt: skip
+def test_what_the_trainer_says_of_a_wrong_value_is_one_line_of_a_sane_length(arguments):
+    with pytest.raises((TypeError, ValueError)) as error:
+        Trainer(**arguments)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1500
 
 
 @pytest.mark.parametrize("outside", [False, True])

@@ -173,7 +173,7 @@ def test_tutorial_0_seeds_with_one_line():
 
 
 def test_tutorial_0_logs_to_a_directory_of_its_own_and_prints_at_an_epochs_end(capsys):
-    logger = TensorBoardLogger("logs", name="my_model")
+    logger = TensorBoardLogger("logs", name="my_model", comment="of no effect")
     trainer = pl.Trainer(logger=logger, max_epochs=1, enable_model_summary=True, enable_progress_bar=False, accelerator="cpu")
 
     class Model(CIFARModule):

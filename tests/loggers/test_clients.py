@@ -219,6 +219,8 @@ def test_the_options_of_the_clients_are_those_that_the_loggers_know():
         ({"wandb": {"prefix": 3}}, TypeError, "WandbLogger(prefix=3): expected a str, got int 3"),
         ({"wandb": {"project": ""}}, TypeError, "WandbLogger(project=''): expected a str that is not empty, got str ''"),
         ({"comet": {"offline": "yes"}}, TypeError, "CometLogger(offline='yes'): expected a bool, got str 'yes'"),
+        ({"comet": {"api_key": 3}}, TypeError, "CometLogger(api_key=...): expected a str or None, got a int"),
+        ({"mlflow": {"tags": 3}}, TypeError, "MLflowLogger(tags=3): expected a dict or None, got int 3"),
         ({"mlflow": {"tracking_uri": 3}}, TypeError, "MLflowLogger(tracking_uri=3): expected a str or None, got int 3"),
     ],
 )  # fmt: skip
@@ -433,6 +435,26 @@ def test_a_server_of_mlflow_has_a_record_for_each_step_and_how_the_run_ended(mlf
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "val_loss")] == [3, 7]
 
 
+def test_clients_are_given_hyperparameters_without_secrets(store, tmp_path):
+    class Remote(TinyModule):
+        def __init__(self, api_key, lr):
+            super().__init__()
+            self.save_hyperparameters()
+
+    shutil.copy(store, tmp_path / "mlflow.db")
+    mlflow = MLflowLogger(save_dir=tmp_path)
+    wandb = WandbLogger(save_dir=tmp_path, mode="offline")
+    comet = CometLogger(save_dir=tmp_path, **COMET)
+    trainer = quiet(tmp_path, logger=[mlflow, wandb, comet])
+    trainer.fit(Remote("hunter2", 0.25))
+    assert mlflow.experiment.get_run(mlflow.version).data.params == {"api_key": "***", "lr": "0.25"}
+    assert (wandb.experiment.config["api_key"], wandb.experiment.config["lr"]) == ("***", 0.25)
+    comet.experiment.end()
+    messages = json.dumps(list(comet_messages(comet)))
+    assert "api_key" in messages
+    assert "hunter2" not in messages
+
+
 def test_mlflow_is_told_how_a_run_ended(store, tmp_path):
     logger = MLflowLogger(tracking_uri=f"sqlite:///{shutil.copy(store, tmp_path / 'mlflow.db')}")
     found = []
@@ -450,6 +472,40 @@ def test_mlflow_is_given_keys_that_it_takes_and_that_is_said(store, tmp_path, ca
     logger.log_metrics({"acc@5": 1.0, "val/acc": 0.5}, 0)
     assert logger.experiment.get_run(logger.version).data.metrics == {"acc_5": 1.0, "val/acc": 0.5}
     assert capsys.readouterr().err == "leyden: MLflow has no such key as 'acc@5'; it is logged as 'acc_5' [LYL05]\n"
+
+
+def test_mlflow_takes_any_key_and_keeps_keys_that_it_takes_for_the_same_apart(store, tmp_path):
+    logger = MLflowLogger(tracking_uri=f"sqlite:///{shutil.copy(store, tmp_path / 'mlflow.db')}")
+    keys = ["/loss", "a//b", "a/./b", "../c", "d/", "", "l\u00f6ss", "l_ss", "x" * 400, "x" * 401, "e\nf"]
+    logger.log_metrics({key: float(number) for number, key in enumerate(keys)}, 0)
+    logger.log_metrics({key: float(number) for number, key in enumerate(keys)}, 1)
+    metrics = logger.experiment.get_run(logger.version).data.metrics
+    assert metrics == {
+        "loss": 0.0, "a/b": 1.0, "a/b_2": 2.0, "c": 3.0, "d": 4.0, "_": 5.0, "l_ss": 6.0, "l_ss_2": 7.0, "x" * 250: 8.0,
+        "x" * 242 + "_2": 9.0, "e_f": 10.0,
+    }  # fmt: skip
+    assert [point.step for point in logger.experiment.get_metric_history(logger.version, "a/b_2")] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["mlflow", "wandb", "comet"])
+def test_a_run_is_ended_as_failed_also_where_its_last_records_cannot_be_written(kind, store, tmp_path, monkeypatch):
+    if kind == "mlflow":
+        logger = MLflowLogger(tracking_uri=f"sqlite:///{shutil.copy(store, tmp_path / 'mlflow.db')}")
+    else:
+        logger = WandbLogger(save_dir=tmp_path, mode="offline") if kind == "wandb" else CometLogger(save_dir=tmp_path, **COMET)
+    experiment = logger.experiment
+
+    def fails(records):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(logger, "_write", fails)
+    logger._waiting = [Record(0, {"loss": 1.0}, time.time())]
+    with pytest.raises(ConnectionError, match="gone"):
+        logger.finalize("failed")
+    if kind == "mlflow":
+        assert experiment.get_run(logger.version).info.status == "FAILED"
+    else:
+        assert logger._run is None if kind == "wandb" else experiment.ended
 
 
 def test_mlflow_is_asked_once_for_records_that_come_fast(store, tmp_path, monkeypatch):

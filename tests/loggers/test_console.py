@@ -47,6 +47,32 @@ def test_keys_digits_stream_and_prefix():
     assert logger.experiment is stream
 
 
+def test_a_record_is_one_line_whatever_its_keys_and_the_streams_encoding():
+    raw = io.BytesIO()
+    logger = ConsoleLogger(io.TextIOWrapper(raw, encoding="ascii", newline="\n"))
+    logger.log_metrics({"train\nl\u00f6ss\x1b[31m": 1.5, "whole": 10**400}, 3)
+    logger.log_hyperparams({"text": "two\nlines"})
+    assert raw.getvalue() == (b"step 3  train\\nl\\xf6ss\\x1b[31m 1.5  whole inf\nhyperparameters  text two\\nlines\n")
+
+
+def test_a_stream_needs_no_more_than_write():
+    class Stream:
+        def __init__(self):
+            self.lines = []
+
+        def write(self, text):
+            self.lines.append(text)
+
+    logger = ConsoleLogger(Stream())
+    logger.log_metrics({"loss": 1.5}, 3)
+    assert logger.stream.lines == ["step 3  loss 1.5\n"]
+
+
+def test_a_binary_stream_is_refused():
+    with pytest.raises(TypeError, match=r"expected 'stdout', 'stderr' or an open text file, got BytesIO "):
+        ConsoleLogger(io.BytesIO())
+
+
 def test_nested_hyperparameters_are_printed_flat_and_once_as_long_as_they_do_not_change(capsys):
     logger = ConsoleLogger("stderr")
     for params in ({"a": {"b": [1]}}, {"a": {"b": [1]}}, {"a": {"b": [2]}}, {}):
@@ -61,6 +87,7 @@ def test_nested_hyperparameters_are_printed_flat_and_once_as_long_as_they_do_not
         ({"stream": 3}, TypeError, "ConsoleLogger(stream=3): expected 'stdout', 'stderr' or an open text file, got int 3"),
         ({"keys": "val/*"}, TypeError,
          "ConsoleLogger(keys='val/*'): expected a list of patterns such as ['val/*'], got str 'val/*'"),
+        ({"keys": 3}, TypeError, "ConsoleLogger(keys=3): expected a list of patterns such as ['val/*'], got int 3"),
         ({"digits": 0}, ValueError, "ConsoleLogger(digits=0): expected an int >= 1, got int 0"),
         ({"times": 1}, TypeError, "ConsoleLogger(times=1): expected True or False, got int 1"),
         ({"prefix": 3}, TypeError, "ConsoleLogger(prefix=3): expected a str, got int 3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 import signal
@@ -61,7 +62,12 @@ def test_tensors_and_arrays_of_one_element_are_numbers(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("high", "str 'high'"), (torch.zeros(2), "Tensor tensor([0., 0.])"), (None, "NoneType None"), ({"a": 1}, "dict {'a': 1}")],
+    [
+        ("high", "str 'high'"),
+        (torch.zeros(2), "Tensor of shape (2,) and float32"),
+        (None, "NoneType None"),
+        ({"a": 1}, "dict {'a': 1}"),
+    ],
 )
 def test_what_is_no_number_is_refused(value, shown, tmp_path):
     with pytest.raises(TypeError) as error:
@@ -144,6 +150,68 @@ for step in range(57):
     logger.log_metrics({"loss": step / 7, **({"val": 1.0} if step == 30 else {})}, step)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_a_step_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^log_metrics\(\{'step': nan\}\): the step is no whole number$"):
+        CSVLogger(tmp_path).log_metrics({"loss": 1.0}, float("nan"))
+    with pytest.raises(TypeError, match=r"^log_metrics\(\{'step': ...\}\): expected a number or a tensor of one element, got "):
+        CSVLogger(tmp_path).log_metrics({"loss": 1.0}, None)
+
+
+def test_a_key_with_half_a_character_is_written_with_its_number(tmp_path):
+    logger = CSVLogger(tmp_path)
+    logger.log_metrics({"a\ud800": 1.0}, 0)
+    assert rows(logger.log_dir) == [{"step": "0", "a\\ud800": "1.0"}]
+
+
+def test_two_runs_in_one_version_are_told_and_neither_writes_over_the_other(tmp_path):
+    one, other = (CSVLogger(tmp_path, version=0, flush_every_n_records=1) for _ in range(2))
+    one.log_metrics({"loss": 1.0}, 0)
+    other.log_metrics({"acc": 2.0}, 0)
+    with pytest.warns(LeydenWarning, match=r"^something else wrote to '.*metrics.csv' while .* a version of its own$"):
+        one.log_metrics({"loss": 3.0, "late": 4.0}, 1)
+    with pytest.warns(LeydenWarning, match=r"^something else wrote to "):
+        other.log_metrics({"acc": 5.0}, 1)
+    one.log_metrics({"loss": 6.0}, 2)  # said once
+    assert [{key: value for key, value in row.items() if value} for row in rows(one.log_dir)] == [
+        {"step": "0", "loss": "1.0"}, {"step": "0", "acc": "2.0"}, {"step": "1", "loss": "3.0", "late": "4.0"},
+        {"step": "1", "acc": "5.0"}, {"step": "2", "loss": "6.0"},
+    ]  # fmt: skip
+
+
+BUSY = """
+import sys, warnings
+from leyden_loggers import JSONLinesLogger
+
+warnings.simplefilter("ignore")
+logger = JSONLinesLogger(sys.argv[1], version=0, flush_every_n_records=1)
+logger.log_metrics({"loss": 1.0}, 0)
+print("ready", flush=True)
+sys.stdin.readline()
+for step in range(1, 300):
+    logger.log_metrics({"loss": step / 7, "who": int(sys.argv[2])}, step)
+"""
+
+
+def test_processes_that_write_to_one_file_at_once_leave_whole_lines(tmp_path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUSY, str(tmp_path), str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for number in range(2)
+    ]
+    assert [process.stdout.readline() for process in started] == ["ready\n"] * 2
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate()
+    lines = (tmp_path / "leyden_logs/version_0/metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert sorted((record["who"], record["step"]) for record in found if "who" in record) == [
+        (who, step) for who in range(2) for step in range(1, 300)
+    ]
 
 
 @pytest.mark.parametrize(("interval", "kept"), [(1, 57), (10, 50)])

@@ -86,6 +86,19 @@ def test_values_of_other_types_are_described(value, text):
     assert to_yaml({"x": value}) == expected
 
 
+class Breaks:
+    def __repr__(self):
+        raise ValueError("no")
+
+
+def test_a_value_that_cannot_be_described_does_not_end_a_run():
+    itself = {"lr": 0.1}
+    itself["itself"] = itself
+    assert to_yaml({"x": Breaks()}) == f"x: {Breaks.__module__}.Breaks\n"
+    assert to_yaml({"x": torch.empty(1, device="meta")}) == 'x: "Tensor of shape (1,)"\n'
+    assert to_yaml(itself) == 'lr: 0.1\nitself: "..."\n'
+
+
 @pytest.mark.parametrize("text", ["adam", "a/b.ckpt", "bf16-mixed", "train_x"])
 def test_words_are_written_plain(text):
     assert to_yaml({"x": text}) == f"x: {text}\n"

@@ -145,6 +145,7 @@ def test_a_directory_without_permission_is_refused_with_its_path(tmp_path):
             ValueError,
             "CSVLogger(name='/tmp/logs'): expected a directory's name below save_dir; pass the rest as save_dir",
         ),
+        ({"save_dir": "a\0b"}, ValueError, r"CSVLogger(save_dir='a\x00b'): no path has the character '\x00'"),
         ({"prefix": None}, TypeError, "CSVLogger(prefix=None): expected a str, got NoneType None"),
         (
             {"flush_every_n_records": 0},

@@ -130,7 +130,7 @@ def test_without_a_choice_and_without_tensorboards_client_csv_is_taken(tmp_path,
             {"tensorboard": {"max_queu": 5}},
             "logger 'tensorboard' has no option 'max_queu'; did you mean 'max_queue'? "
             "Its options: 'save_dir', 'name', 'version', 'log_graph', 'default_hp_metric', 'prefix', 'sub_dir', "
-            "'comment', 'purge_step', 'max_queue', 'flush_secs', 'filename_suffix'",
+            "'purge_step', 'max_queue', 'flush_secs', 'filename_suffix'",
         ),
     ],
 )

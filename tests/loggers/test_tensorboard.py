@@ -249,7 +249,7 @@ def test_an_error_while_drawing_is_the_users_own_with_a_note(tmp_path):
 def test_the_writers_options_are_those_of_the_client():
     from torch.utils.tensorboard import SummaryWriter
 
-    assert list(inspect.signature(SummaryWriter).parameters) == ["log_dir", *WRITER_OPTIONS]
+    assert list(inspect.signature(SummaryWriter).parameters) == ["log_dir", "comment", *WRITER_OPTIONS]
 
 
 def test_options_reach_the_client(tmp_path):
@@ -262,7 +262,7 @@ def test_options_reach_the_client(tmp_path):
 
 OPTIONS = (
     "'save_dir', 'name', 'version', 'log_graph', 'default_hp_metric', 'prefix', 'sub_dir', "
-    "'comment', 'purge_step', 'max_queue', 'flush_secs', 'filename_suffix'"
+    "'purge_step', 'max_queue', 'flush_secs', 'filename_suffix'"
 )
 
 
@@ -278,12 +278,41 @@ OPTIONS = (
         ({"log_graph": "yes"}, "TensorBoardLogger(log_graph='yes'): expected a bool, got str 'yes'"),
         ({"default_hp_metric": 1}, "TensorBoardLogger(default_hp_metric=1): expected a bool or None, got int 1"),
         ({"sub_dir": 1}, "TensorBoardLogger(sub_dir=1): expected a path or None, got int 1"),
+        (
+            {"comment": "a"},
+            "logger 'tensorboard' has no option 'comment': the client uses it where it chooses the directory itself; give the "
+            "run another name or version, or its file a filename_suffix",
+        ),
     ],
 )
 def test_wrong_options_are_refused_at_once(options, message):
     with pytest.raises(TypeError) as error:
         TensorBoardLogger(**options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("max_queue", "x", "an int >= 1, got str 'x'"), ("max_queue", 0, "an int >= 1, got int 0"),
+        ("flush_secs", "a", "a number above 0, got str 'a'"), ("flush_secs", -1, "a number above 0, got int -1"),
+        ("filename_suffix", 3, "a str without '/', got int 3"), ("filename_suffix", "/x", "a str without '/', got str '/x'"),
+        ("purge_step", "x", "an int or None, got str 'x'"), ("sub_dir", "../x", "a directory below that of the run"),
+        ("sub_dir", "/x", "a directory below that of the run"),
+    ],
+)  # fmt: skip
+def test_values_that_would_end_the_clients_thread_are_refused_at_once(option, value, expected):
+    with pytest.raises(ValueError) as error:
+        TensorBoardLogger(**{option: value})
+    assert str(error.value) == f"TensorBoardLogger({option}={value!r}): expected {expected}"
+
+
+def test_a_whole_number_that_is_too_large_for_a_float_is_infinite(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    logger.log_metrics({"large": 10**400, "small": -(10**400)}, 0)
+    logger.finalize("success")
+    found = {key: values[0][1] for key, values in scalars(logger.log_dir).items()}
+    assert found == {"large": float("inf"), "small": float("-inf")}
 
 
 def test_a_missing_client_is_said_when_the_logger_is_built(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from leyden import Trainer
 from leyden.testing import TinyModule
@@ -47,6 +49,23 @@ def test_a_record_is_written_at_once_unless_the_last_write_was_within_a_second(c
     clock.now += 60
     logger.log_metrics({"loss": 1.0}, 50)
     assert logger.writes[-1] == [49, 50]
+
+
+def test_a_record_that_another_thread_logs_during_a_write_is_not_lost(clock):
+    class Slow(Counted):
+        def _write(self, records):
+            if not self.writes:
+                thread = threading.Thread(target=self.log_metrics, args=({"loss": 2.0}, 1))
+                self.writes.append("begun")
+                thread.start()
+                thread.join()
+                self.writes.clear()
+            super()._write(records)
+
+    logger = Slow()
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.save()
+    assert logger.writes == [[0], [1]]
 
 
 def test_save_and_finalize_write_what_waits(clock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 
 import pytest
@@ -28,13 +29,15 @@ def server(monkeypatch):
             self.server.bodies.append(json.loads(body))
             self.server.headers.append(dict(self.headers))
             self.send_response(self.server.status)
+            if self.server.location:
+                self.send_header("Location", self.server.location)
             self.end_headers()
 
         def log_message(self, *args):
             pass
 
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeps)
-    served.bodies, served.headers, served.status = [], [], 200
+    served.bodies, served.headers, served.status, served.location = [], [], 200, None
     served.url = f"http://127.0.0.1:{served.server_address[1]}/secret"
     thread = threading.Thread(target=served.serve_forever)
     thread.start()
@@ -126,6 +129,42 @@ def test_a_server_that_fails_later_does_not_end_the_run(server, capsys):
     assert "127.0.0.1 answered 500 Internal Server Error" in capsys.readouterr().err
 
 
+def test_a_name_and_a_password_in_the_address_are_sent_as_basic_authorization(server):
+    address = server.url.replace("http://", "http://bob:p%40ss@")
+    Trainer(logger=WebhookLogger(address), **QUIET).fit(TinyModule())
+    assert {headers["Authorization"] for headers in server.headers} == {"Basic Ym9iOnBAc3M="}
+    server.headers.clear()
+    Trainer(logger=WebhookLogger(address, headers={"Authorization": "Bearer abc"}), **QUIET).fit(TinyModule())
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer abc"}
+
+
+def test_a_server_that_has_moved_is_an_error_and_is_not_followed(server):
+    server.status, server.location = 301, "https://bob:hunter2@example.org/hook?sig=hunter2"
+    with pytest.raises(ConnectionError) as error:
+        Trainer(logger=WebhookLogger(server.url), **QUIET).fit(TinyModule())
+    assert str(error.value) == (
+        "logger 'webhook': 127.0.0.1 answered 301 Moved Permanently; it has moved, perhaps to example.org: give its new address"
+    )
+    assert len(server.bodies) == 1
+
+
+def test_a_server_that_speaks_no_http_is_an_error_of_the_connection(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"hunter2\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ConnectionError, match=r"\Alogger 'webhook': 127\.0\.0\.1: "):
+            Trainer(logger=WebhookLogger(f"http://127.0.0.1:{listening.getsockname()[1]}/"), **QUIET).fit(TinyModule())
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
@@ -140,7 +179,12 @@ def test_a_server_that_fails_later_does_not_end_the_run(server, capsys):
         ({"interval": "3 steps"}, ValueError,
          "WebhookLogger(interval='3 steps'): it cannot be given in steps, only in 'second'"),
         ({"headers": {"a": 1}}, TypeError, "WebhookLogger(headers=...): expected a dict of str"),
-        ({"timeout": 0}, ValueError, "WebhookLogger(timeout=0): expected a number of seconds above 0, got int 0"),
+        ({"timeout": 0}, ValueError,
+         "WebhookLogger(timeout=0): expected a number of seconds above 0 and up to a day, got int 0"),
+        ({"timeout": float("inf")}, ValueError,
+         "WebhookLogger(timeout=inf): expected a number of seconds above 0 and up to a day, got float inf"),
+        ({"keys": 3}, TypeError, "WebhookLogger(keys=3): expected a list of patterns such as ['val/*'], got int 3"),
+        ({"headers": [("a", "b")]}, TypeError, "WebhookLogger(headers=...): expected a dict of str"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, kind, message):

@@ -9,7 +9,7 @@ import torch
 
 from leyden.component import Component
 from leyden.interrupts import in_notebook
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 
 class Accelerator(Component):
@@ -65,33 +65,35 @@ class Accelerator(Component):
                 else:
                     wanted = int(text)
             except ValueError:
-                raise ValueError(f"devices={devices!r}: expected 'auto', a count such as 2, or indices such as '0,1'") from None
+                raise ValueError(
+                    f"devices={quoted(devices)}: expected 'auto', a count such as 2, or indices such as '0,1'"
+                ) from None
         elif isinstance(devices, int):
             wanted = devices
         else:
             wanted = list(devices)
             for index in wanted:
                 if not isinstance(index, int) or isinstance(index, bool):
-                    raise ValueError(f"devices={devices!r}: expected indices such as [0, 1], got {shown(index)}")
+                    raise ValueError(f"devices={quoted(devices)}: expected indices such as [0, 1], got {shown(index)}")
         if wanted == -1:
             wanted = self.auto_device_count()
         if isinstance(wanted, int):
             if wanted < 1:
-                raise ValueError(f"devices={devices!r} is no device at all; pass a count of at least 1, or -1 for all")
+                raise ValueError(f"devices={quoted(devices)} is no device at all; pass a count of at least 1, or -1 for all")
             if available is not None and wanted > available:
                 raise ValueError(
-                    f"devices={devices!r} but accelerator {self.name!r} has {available} on this machine; "
+                    f"devices={quoted(devices)} but accelerator {self.name!r} has {available} on this machine; "
                     f"pass devices={available} or another accelerator"
                 )
             return list(range(wanted))
         if not wanted:
-            raise ValueError(f"devices={devices!r} is no device at all; pass a count of at least 1, or -1 for all")
+            raise ValueError(f"devices={quoted(devices)} is no device at all; pass a count of at least 1, or -1 for all")
         if len(set(wanted)) < len(wanted):
-            raise ValueError(f"devices={devices!r} names a device twice")
+            raise ValueError(f"devices={quoted(devices)} names a device twice")
         for index in wanted:
             if index < 0 or (available is not None and index >= available):
                 known = "indices are not negative" if available is None else f"accelerator {self.name!r} has 0 to {available - 1}"
-                raise ValueError(f"devices={devices!r}: there is no device {index}; {known}")
+                raise ValueError(f"devices={quoted(devices)}: there is no device {index}; {known}")
         return wanted
 
     def setup(self, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from leyden.elsewhere import ELSEWHERE
 from leyden.intervals import Interval, as_timedelta, parse_interval
-from leyden.messages import did_you_mean, listed, shown
+from leyden.messages import did_you_mean, listed, quoted, shown
 from leyden.quarantine import is_policy
 
 
@@ -156,9 +156,9 @@ def check(arguments: Mapping[str, Any]) -> None:
         right_type = isinstance(value, argument.types) and not (isinstance(value, bool) and bool not in argument.types)
         if not right_type or not argument.accepts(value):
             error = ValueError if right_type else TypeError
-            raise error(f"Trainer({name}={value!r}): expected {argument.expected}, got {shown(value)}")
+            raise error(f"Trainer({name}={quoted(value, name)}): expected {argument.expected}, got {shown(value)}")
         if name in REFUSED and REFUSED[name][0](value):
-            raise ValueError(f"Trainer({name}={value!r}): {REFUSED[name][1]}")
+            raise ValueError(f"Trainer({name}={quoted(value, name)}): {REFUSED[name][1]}")
 
 
 def refuse_unknown(unknown: Mapping[str, Any], known: Mapping[str, Any]) -> None:
@@ -179,7 +179,7 @@ def duration(value: Any, argument: str) -> timedelta:
     Raises:
         ValueError: it is none of these.
     """
-    label = f"Trainer({argument}={value!r})"
+    label = f"Trainer({argument}={quoted(value)})"
     try:
         if isinstance(value, str) and value.count(":") != 3:
             raise ValueError("a part is missing")

@@ -19,7 +19,7 @@ from leyden.checkpoint.files import write_file
 from leyden.checkpoint.manifest import Manifest
 from leyden.checkpoint.sniff import SAFETENSORS, what_is
 from leyden.component import Component
-from leyden.messages import warn
+from leyden.messages import quoted, warn
 
 StrPath = str | os.PathLike[str]
 
@@ -85,18 +85,18 @@ class CheckpointIO(Component):
         """Reads what ``torch.save`` wrote, as :meth:`load`, whatever it holds."""
         path = local_path(path)
         if "://" not in path and not Path(path).is_file():
-            raise FileNotFoundError(f"there is no checkpoint {path!r}{_whole_one_beside(path, self)}")
+            raise FileNotFoundError(f"there is no checkpoint {quoted(path)}{_whole_one_beside(path, self)}")
         with _opened(path) as file:
             kind = what_is(file, _expected_size(path))
             if kind is not None:
-                raise DamagedCheckpoint(f"{path!r} is not a checkpoint: it is {kind}{_whole_one_beside(path, self)}")
+                raise DamagedCheckpoint(f"{quoted(path)} is not a checkpoint: it is {kind}{_whole_one_beside(path, self)}")
             check_sizes(file, path)
             with _verified(file, path) as damage:
                 try:
                     file.seek(0)
                     checkpoint = torch.load(file, map_location=map_location, weights_only=True)
                 except OSError as error:
-                    raise OSError(error.errno, f"{path!r} could not be read: {error.strerror or error}") from error
+                    raise OSError(error.errno, f"{quoted(path)} could not be read: {error.strerror or error}") from error
                 except Exception as error:
                     found = damage()
                     if found:
@@ -126,15 +126,15 @@ class CheckpointIO(Component):
         """
         path = local_path(path)
         if "://" not in path and not Path(path).is_file():
-            raise FileNotFoundError(f"there is no checkpoint {path!r}")
+            raise FileNotFoundError(f"there is no checkpoint {quoted(path)}")
         with _opened(path) as file:
             kind = what_is(file, _expected_size(path))
             if kind is not None:
-                raise DamagedCheckpoint(f"{path!r} is not a checkpoint: it is {kind}")
+                raise DamagedCheckpoint(f"{quoted(path)} is not a checkpoint: it is {kind}")
             try:
                 damage = first_damage(file) if _is_archive(file) else None
             except ValueError as error:
-                raise DamagedCheckpoint(f"{path!r} is not a checkpoint: it is {error}") from None
+                raise DamagedCheckpoint(f"{quoted(path)} is not a checkpoint: it is {error}") from None
         if damage is not None:
             raise DamagedCheckpoint(_damaged(path, damage, None))
 
@@ -186,7 +186,7 @@ def read_weights(path: StrPath, map_location: Any = "cpu") -> dict[str, Any]:
 def _checkpoint(found: Any, path: str) -> dict[str, Any]:
     if not isinstance(found, dict) or "state_dict" not in found:
         hint = "; it is a state_dict alone, which leyden.load_weights() loads" if is_state_dict(found) else ""
-        raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'{hint}")
+        raise ValueError(f"{quoted(path)} is not a checkpoint: it holds no 'state_dict'{hint}")
     return found
 
 
@@ -194,12 +194,12 @@ def _read_safetensors(file: IO[bytes], path: str, map_location: Any) -> dict[str
     try:
         import safetensors.torch
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path!r} is a file of safetensors; to read it run: pip install safetensors") from error
+        raise ModuleNotFoundError(f"{quoted(path)} is a file of safetensors; to read it run: pip install safetensors") from error
     file.seek(0)
     try:
         found: dict[str, Tensor] = safetensors.torch.load(file.read())
     except Exception as error:
-        raise DamagedCheckpoint(f"{path!r} is a file of safetensors that cannot be read: {error}") from error
+        raise DamagedCheckpoint(f"{quoted(path)} is a file of safetensors that cannot be read: {error}") from error
     return {name: value.to(map_location) for name, value in found.items()}
 
 
@@ -266,7 +266,7 @@ def _opened(path: str) -> IO[bytes]:
     try:
         return io.BytesIO(filesystem.cat_file(inner))  # read twice: to check it and to load it
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no checkpoint {path!r}") from None
+        raise FileNotFoundError(f"there is no checkpoint {quoted(path)}") from None
 
 
 def _is_archive(file: IO[bytes]) -> bool:
@@ -305,7 +305,7 @@ def _verified(file: IO[bytes], path: str) -> Iterator[Callable[[], str | None]]:
 
 def _damaged(path: str, part: str, checkpoint_io: CheckpointIO | None) -> str:
     beside = _whole_one_beside(path, checkpoint_io) if checkpoint_io is not None else ""
-    return f"{path!r} is damaged: {part!r} in it is not what was written (its checksum differs){beside}"
+    return f"{quoted(path)} is damaged: {part!r} in it is not what was written (its checksum differs){beside}"
 
 
 def _expected_size(path: str) -> int | None:
@@ -327,7 +327,7 @@ def _is_other(path: str, known: str) -> bool:
     if found != known:
         warn(
             "LY018",
-            f"{path!r} is a checkpoint, but not the one that the list of its directory says was saved there",
+            f"{quoted(path)} is a checkpoint, but not the one that the list of its directory says was saved there",
         )
     return True
 

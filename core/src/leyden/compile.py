@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from leyden.messages import did_you_mean, listed, shown
+from leyden.messages import did_you_mean, listed, quoted, shown
 from leyden.metrics.store import Metrics
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def check_options(options: Any) -> dict[str, Any] | None:
         return {}
     if not isinstance(options, Mapping):
         raise TypeError(
-            f"Trainer(compile={options!r}): expected True, False or a dict of torch.compile's options, got {shown(options)}"
+            f"Trainer(compile={quoted(options)}): expected True, False or a dict of torch.compile's options, got {shown(options)}"
         )
     known = [name for name in inspect.signature(torch.compile).parameters if name not in ("model", "disable")]
     for name in options:
         if name not in known:
             hint = did_you_mean(str(name), known)
             raise TypeError(
-                f"Trainer(compile={options!r}): torch.compile has no option {name!r}{hint + ' Its' if hint else '; its'} "
+                f"Trainer(compile={quoted(options)}): torch.compile has no option {name!r}{hint + ' Its' if hint else '; its'} "
                 f"options: {listed(known)}"
             )
     return dict(options)

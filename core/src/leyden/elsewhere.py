@@ -61,7 +61,56 @@ _CHOICES: dict[str, dict[str, str]] = {
     },
     "accelerator": {"'cuda'": "nvidia rocm hip amd", "'mps'": "metal apple"},
     "strategy": {"'ddp'": "horovod bagua distributed multi_gpu multi-gpu data_parallel nccl gloo torchrun"},
+    "logger": {"'tensorboard'": "tensorboardx tb", "'wandb'": "weights_and_biases weights-and-biases w&b"},
 }
 
-CHOICES = {kind: {word: here for here, words in names.items() for word in words.split()} for kind, names in _CHOICES.items()}
+_BEST_DEVICE = "accelerator='auto' takes the best device of this machine"
+_OWN_LOGGER = "a subclass of leyden.Logger with one method, log_metrics(metrics, step), can send to it"
+
+_ABSENT: dict[str, dict[str, str]] = {
+    "accelerator": {
+        f"nothing here drives Gaudi; {_BEST_DEVICE}": "hpu gaudi habana",
+        f"nothing here drives Graphcore's IPUs, and torch no longer does; {_BEST_DEVICE}": "ipu graphcore",
+        f"nothing here drives Intel's GPUs; {_BEST_DEVICE}": "xpu intel oneapi",
+        f"nothing here drives Ascend's NPUs; {_BEST_DEVICE}": "npu ascend cann",
+    },
+    "strategy": {
+        "nothing here drives Gaudi; strategy='auto' suits the devices of this machine": (
+            "hpu hpu_parallel hpu_single single_hpu habana gaudi"
+        ),
+        "nothing here drives Graphcore's IPUs, and torch no longer does; strategy='auto' suits the devices of this machine": (
+            "ipu ipu_strategy"
+        ),
+        "nothing here trains with machines that come and go; 'ddp' is for processes that stay": "hivemind collaborative",
+    },
+    "precision": {
+        "nothing here puts layers of 8 or 4 bits into a module; make them in the module's configure_model(), as with "
+        "bitsandbytes.nn.Linear4bit, and choose 'bf16-true' or 'bf16-mixed' for the rest": (
+            "int8 int8-training nf4 nf4-dq fp4 fp4-dq int4 8bit 4bit bnb bitsandbytes qlora"
+        ),
+        "nothing here puts layers of 8-bit floats into a module; make them in the module's configure_model(), as with "
+        "transformer_engine.pytorch.Linear under its own autocast, and choose 'bf16-true' or 'bf16-mixed' for the rest": (
+            "transformer-engine transformer-engine-float16 transformer_engine te fp8 float8 fp8-mixed mxfp8"
+        ),
+    },
+    "logger": {
+        "nothing here writes to ClearML itself, whose Task.init(), called before fit, sends on what is logged for TensorBoard": (
+            "clearml trains"
+        ),
+        f"nothing here writes to Neptune; {_OWN_LOGGER}": "neptune",
+        f"nothing here writes to Aim; {_OWN_LOGGER}": "aim",
+        f"nothing here writes to DVC; {_OWN_LOGGER}, as dvclive.Live.log_metric": "dvclive dvc",
+        f"nothing here writes to it; {_OWN_LOGGER}": "swanlab trackio polyaxon sacred azure_ml azureml codecarbon",
+    },
+}
+
+
+def _by_word(table: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {kind: {word: text for text, words in names.items() for word in words.split()} for kind, names in table.items()}
+
+
+CHOICES = _by_word(_CHOICES)
 """What to write here, by the kind of component and the name that is not ours."""
+
+ABSENT = _by_word(_ABSENT)
+"""What there is in place of what nobody has made for leyden, by the kind of component and its name elsewhere."""

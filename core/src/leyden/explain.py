@@ -13,8 +13,9 @@ from leyden.accelerator import Accelerator
 from leyden.data.loaders import INFINITE
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.validation_interval import validation_interval
-from leyden.messages import table
+from leyden.messages import listed, quoted, table
 from leyden.module import Module, is_overridden
+from leyden.notebook import Text, html_table
 from leyden.optim.configure import Optimization, read_optimizers
 from leyden.optim.schedulers import Schedulers
 from leyden.plugins import brought_by, load_all
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from leyden.trainer import Trainer
 
 
-def explain(trainer: Trainer, model: Module | None = None) -> str:
+def explain(trainer: Trainer, model: Module | None = None) -> Text:
     """What a Trainer chose for each of its parts, who brought it and why, as text.
 
     Args:
@@ -67,7 +68,7 @@ def explain(trainer: Trainer, model: Module | None = None) -> str:
     module = model or trainer.module
     if module is not None:
         lines += ["", "dtypes:", *(f"  {line}" for line in _dtypes(trainer, module).splitlines())]
-    return "\n".join(lines)
+    return Text("\n".join(lines))
 
 
 def _reason(trainer: Trainer, kind: str, part: object) -> str:
@@ -85,7 +86,7 @@ def _reason(trainer: Trainer, kind: str, part: object) -> str:
         return "auto: the one that detected itself" if type(trainer.environment).detect() else "auto: no other detected itself"
     if given in (None, True):
         return "the default"
-    return f"{kind}={given!r} was given" if isinstance(given, str | int | dict) else "an object was given"
+    return f"{kind}={quoted(given, kind, room=200)} was given" if isinstance(given, str | int | dict) else "an object was given"
 
 
 def _left(rows: list[list[str]], header: list[str]) -> str:
@@ -159,9 +160,9 @@ def _converted(trainer: Trainer, dtype: torch.dtype) -> torch.dtype:
     return converted
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
-    """What a fit will do; ``str()`` of it is a table."""
+    """What a fit will do; ``str()`` of it is a table, and so is what a notebook shows."""
 
     batches_per_epoch: int | float
     steps_per_epoch: int | float
@@ -179,7 +180,19 @@ class Plan:
     """How many steps were worked out."""
 
     def __str__(self) -> str:
-        rows = [
+        return table(self._rows(), ["plan", ""])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), ["plan", ""])
+
+    def __repr__(self) -> str:
+        return (
+            f"Plan({_number(self.steps)} steps in {_number(self.epochs)} epochs of {_number(self.steps_per_epoch)}; "
+            f"{len(self.validations)} validations and learning rates of {listed(self.learning_rates)} in {self.horizon} steps)"
+        )
+
+    def _rows(self) -> list[list[str]]:
+        return [
             ["batches per epoch", _number(self.batches_per_epoch)],
             ["optimizer steps per epoch", _number(self.steps_per_epoch)],
             ["epochs", _number(self.epochs)],
@@ -191,7 +204,6 @@ class Plan:
                 if rates
             ),
         ]
-        return table(rows, ["plan", ""])
 
 
 def plan(trainer: Trainer, model: Module, train: Any, val: Any, datamodule: DataModule | None, horizon: int) -> Plan:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from leyden.binding import Hook, HookError, Implementation, Participant
 from leyden.data.batch_size import UnknownBatchSize, batch_size_of
 from leyden.intervals import Interval, parse_interval
-from leyden.messages import listed, shown
+from leyden.messages import listed, quoted, shown
 
 if TYPE_CHECKING:
     from leyden.module import Module
@@ -91,7 +91,7 @@ def schedule(kind: str, given: object, label: str | None = None) -> Schedule:
         ValueError: there is no such unit, or the number makes no sense.
     """
     items = list(given) if kind == "at" and isinstance(given, list | tuple) else [given]
-    label = f"{kind}({given!r})" if label is None else f"{label}={given!r}"
+    label = f"{kind}({quoted(given)})" if label is None else f"{label}={quoted(given)}"
     if kind == "when":
         if not callable(given) or isinstance(given, type):
             raise TypeError(f"{label}: expected a function of the trainer, got {shown(given)}")

@@ -30,7 +30,7 @@ IDS: dict[str, str] = {
     "LY034": "A checkpoint was taken when a batch failed in the middle of its step.",
     "LY035": "A checkpoint is of a run that is at its limit, so that nothing is trained.",
     "LY036": "A loader of which each process reads everything, for its samples cannot be dealt out.",
-    "LY037": "A fit went through its batches and made no optimizer step.",
+    "LY037": "A fit went through the batches of its first epoch and made no optimizer step.",
     "LY038": "configure_optimizers returned None, so that a fit updates nothing.",
     "LY039": "A checkpoint was saved after its fit had ended inside an epoch, so that some of its state is missing.",
 }

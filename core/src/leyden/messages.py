@@ -6,8 +6,12 @@ import difflib
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from numbers import Number
+from typing import Any
 
+from leyden.masking import MASK, is_secret, masked, masked_text
 from leyden.message_ids import IDS
 
 SILENCE_VARIABLE = "LEYDEN_SILENCE"
@@ -68,7 +72,7 @@ def warn(message_id: str, text: str, kind: type[LeydenWarning] = LeydenWarning) 
     key = message_id, kind
     if key not in _voice.categories:
         _voice.categories[key] = type(message_id, (kind,), {"__doc__": IDS.get(message_id), "__module__": kind.__module__})
-    warnings.warn(text, _voice.categories[key], stacklevel=_users_level())
+    warnings.warn(masked_text(text), _voice.categories[key], stacklevel=_users_level())
 
 
 def _users_level() -> int:
@@ -109,13 +113,67 @@ def listed(names: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for a message, with its type: ``str 'ten'``."""
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+    """A value for a message with its type: ``str 'ten'``, ``Tensor of shape (2, 3) and float32``; see :func:`quoted`."""
+    text = quoted(value, room=80)
+    return text if text.startswith(f"{type(value).__name__} of shape") else f"{type(value).__name__} {text}"
+
+
+def quoted(value: object, name: object = "", *, room: int = 1000) -> str:
+    """A value for a message as its ``repr``, on one line, without secrets; tensors and arrays by shape and dtype.
+
+    Args:
+        value: what to show.
+        name: what the user calls it; of an ``api_key`` nothing is shown (see :func:`leyden.masking.is_secret`).
+        room: how many characters there is room for; what is longer is cut.
+    """
+    text = repr(_briefly(value, name, 5))
+    return text if len(text) <= room else text[: room - 3] + "..."
+
+
+class _Words(str):
+    """What stands for a value; its ``repr`` has no quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _briefly(value: Any, name: object, depth: int) -> Any:
+    """What to take the ``repr`` of in place of ``value``."""
+    kind: Any = type(value)
+    if is_secret(name, value):
+        return MASK
+    if kind is str:
+        return masked(value[:10_000], name)
+    try:
+        shape = getattr(value, "shape", None)
+        # numpy's numbers and data types have shapes too
+        if isinstance(shape, tuple) and (shape or hasattr(value, "dtype")) and not isinstance(value, Number | type):
+            dtype, device = getattr(value, "dtype", ""), str(getattr(value, "device", "cpu"))
+            what = f" and {dtype}".replace("torch.", "") if dtype else ""
+            return _Words(f"{kind.__name__} of shape {tuple(shape)}{what}{'' if device == 'cpu' else f' on {device}'}")
+        if isinstance(value, Mapping) and depth:
+            few: Any = {_briefly(key, "", 1): _briefly(value[key], key, depth - 1) for key in islice(value, 20)}
+            return few if len(value) <= 20 else {**few, _Words("..."): _Words(f"{len(value)} in all")}
+        if kind in (list, tuple, set, frozenset) and depth:
+            items: Any = value
+            few = [_briefly(item, name, depth - 1) for item in islice(items, 8)]
+            if len(items) <= 8:
+                return kind(few)
+            few.append(_Words(f"... ({len(items)} in all)"))
+            return kind(few) if kind in (list, tuple) else _Words(f"{{{repr(few)[1:-1]}}}")  # a set keeps no order
+        if isinstance(value, Collection) and not isinstance(value, str | bytes) and not depth:
+            return _Words("...")
+        text = repr(value)
+    except Exception as error:  # of whatever the user has passed
+        text = f"<{kind.__name__} whose repr raises {type(error).__name__}>"
+    return _Words(masked_text(" ".join(text.split())))
 
 
 def add_note(exception: BaseException, note: str) -> None:
-    """Attaches ``note`` to ``exception``; Python 3.11 and newer print it below the traceback."""
+    """Attaches ``note`` to ``exception``, without secrets; Python 3.11 and newer print it below the traceback."""
+    note = masked_text(note)
     if hasattr(exception, "add_note"):
         exception.add_note(note)
     else:
@@ -124,7 +182,7 @@ def add_note(exception: BaseException, note: str) -> None:
 
 def announce(text: str) -> None:
     """Says what somebody asked for on standard error, where progress goes; never where a program's output is read."""
-    print(f"leyden: {text}", file=sys.stderr, flush=True)
+    print(f"leyden: {masked_text(text)}", file=sys.stderr, flush=True)
 
 
 def notify(message_id: str, text: str, *, every_rank: bool = False) -> None:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 
 from leyden.binding import HookError, check_implementations
 from leyden.component import Component
-from leyden.elsewhere import CHOICES
-from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, shown, warn
+from leyden.elsewhere import ABSENT, CHOICES
+from leyden.messages import LeydenWarning, did_you_mean, listed, nearest, quoted, shown, warn
 
 C = TypeVar("C", bound=Component)
 
@@ -173,15 +173,19 @@ def _unknown(base: type[Component], name: str) -> str:
     if name in elsewhere:
         return f"{base.kind}={name!r} comes with {elsewhere[name]}, which is not installed; run: pip install {elsewhere[name]}"
     planned = catalog().get(f"{base.group} to come", {})
-    if name in planned:
+    word = name.lower()
+    own = f"register a class under {word!r} in the entry-point group {base.group!r}"
+    if word in planned:
         return (
-            f"{base.kind}={name!r} will come with {planned[name]}, which does not exist yet; installed: {listed(known)}. A "
-            f"package of your own can bring it too: register a class under {name!r} in the entry-point group {base.group!r}"
+            f"{base.kind}={name!r} will come with {planned[word]}, which does not exist yet; installed: {listed(known)}. A "
+            f"package of your own can bring it too: {own}"
         )
     message = f"unknown {base.kind} {name!r}"
-    if name.lower() in CHOICES.get(base.kind, {}):
-        return f"{message}; here that is {CHOICES[base.kind][name.lower()]}. Installed: {listed(known)}"
-    match = nearest(name, [*known, *elsewhere])
+    if word in CHOICES.get(base.kind, {}):
+        return f"{message}; here that is {CHOICES[base.kind][word]}. Installed: {listed(known)}"
+    if word in ABSENT.get(base.kind, {}):
+        return f"{message}: {ABSENT[base.kind][word]}. Installed: {listed(known)}. A package of your own can bring it: {own}"
+    match = nearest(name, [*known, *elsewhere]) or nearest(word, [*known, *elsewhere])
     if match is None:
         return f"{message}; installed: {listed(known)}"
     message += f"; did you mean {match!r}?"
@@ -248,10 +252,12 @@ def resolve(base: type[C], choice: object, *, argument: str | None = None) -> C:
     name = choice
     if isinstance(choice, Mapping):
         if len(choice) != 1 or not isinstance(next(iter(choice)), str):
-            raise TypeError(f"{where}={choice!r}: expected one name with its options, such as {{'name': {{'option': 1}}}}")
+            raise TypeError(
+                f"{where}={quoted(choice, where)}: expected one name with its options, such as {{'name': {{'option': 1}}}}"
+            )
         name, given = next(iter(choice.items()))
         if not isinstance(given, Mapping):
-            raise TypeError(f"{where}={choice!r}: the options of {name!r} must be a dict, got {shown(given)}")
+            raise TypeError(f"{where}={quoted(choice, where)}: the options of {name!r} must be a dict, got {shown(given)}")
         options = given
     if isinstance(name, str):
         plugin = find(base, name)
@@ -264,7 +270,8 @@ def resolve(base: type[C], choice: object, *, argument: str | None = None) -> C:
     if _is(base, name):
         return cast("C", name)
     raise TypeError(
-        f"{where}={choice!r}: expected a name, {{name: options}} or an instance of {base.__name__}, got {shown(choice)}"
+        f"{where}={quoted(choice, where)}: expected a name, {{name: options}} or an instance of {base.__name__}, "
+        f"got {shown(choice)}"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden.binding import Hook, Participant
 from leyden.logger import Logger
+from leyden.masking import masked_text
 from leyden.messages import add_note, notify
 from leyden.plugins import brought_by
 
@@ -98,7 +99,7 @@ class Quarantine:
         if self.policy[kind] == "raise" or trainer.sanity_checking:
             return False
         if not self.holds(plugin):
-            text = f"{type(error).__name__}: {error}"
+            text = masked_text(f"{type(error).__name__}: {error}")
             failure = Failure(plugin, f"{kind} {_who(plugin)}", where, trainer.progress.global_step, text)
             self.failures.append(failure)
             notify("LY019", f"from now on the run goes on without {failure}; on_plugin_error={{{kind!r}: 'raise'}} ends it there")

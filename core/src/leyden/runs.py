@@ -23,6 +23,7 @@ from leyden.loops.fit import FitLoop
 from leyden.loops.make_step import make_step
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.predict import PredictLoop
+from leyden.loops.reports import report_no_step
 from leyden.loops.several_step import TurnsStep
 from leyden.loops.stopping import is_done, reads_of
 from leyden.messages import notify
@@ -46,7 +47,7 @@ def fit(trainer: Trainer, module: Module, datamodule: DataModule | None, ckpt_pa
         loop = _fit_loop(trainer, module, ckpt_path, train, val)
         with isolated_random_state():
             loop.run()
-        _report_no_step(trainer, f"{type(module).__name__}.training_step returned None for each; end it with `return loss`")
+        report_no_step(loop)
     return trainer.history
 
 
@@ -56,6 +57,7 @@ def batches(
     """As :func:`fit`, but the caller trains on each batch."""
     with session(trainer, "fit", module, datamodule):
         loop = _fit_loop(trainer, module, ckpt_path, train, val)
+        loop.how_to_step = "call trainer.step(loss) with the loss of each"
         step = trainer.train_step
         if isinstance(step, ClosureStep | TurnsStep):
             raise ValueError(
@@ -77,7 +79,7 @@ def batches(
                 trainer.running_batch = None
                 if isinstance(step, ManualStep):
                     loop.stepped = step.update()
-        _report_no_step(trainer, "call trainer.step(loss) with the loss of each")
+        report_no_step(loop)
 
 
 def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val: Any) -> FitLoop:
@@ -113,15 +115,6 @@ def _fit_loop(trainer: Trainer, module: Module, ckpt_path: Any, train: Any, val:
                 f"{trainer.global_step} steps, so nothing is trained; raise max_epochs or max_steps",
             )
     return loop
-
-
-def _report_no_step(trainer: Trainer, reason: str) -> None:
-    """Says that a fit that came to its end trained nothing, although nothing was wrong with its gradients."""
-    progress = trainer.progress
-    if progress.total_batches and not progress.global_step and not progress.skipped_steps:
-        if isinstance(trainer.train_step, ManualStep):
-            reason = "in manual optimization, step an optimizer of self.optimizers() in training_step"
-        notify("LY037", f"the fit made no optimizer step in {progress.total_batches} batches: {reason}")
 
 
 def _set_train_mode(module: Module) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from leyden.messages import quoted
+
 SEED_VARIABLE = "LEYDEN_SEED"
 EVERYWHERE_VARIABLE = "LEYDEN_SEED_WORKERS"
 
@@ -74,9 +76,9 @@ def _checked(given: Any) -> int:
         if isinstance(given, float) and given != number:
             raise ValueError(given)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"seed={given!r}: expected a whole number from 0 to {_MAX}") from None
+        raise ValueError(f"seed={quoted(given)}: expected a whole number from 0 to {_MAX}") from None
     if not 0 <= number <= _MAX:
-        raise ValueError(f"seed={given!r}: expected a whole number from 0 to {_MAX}")
+        raise ValueError(f"seed={quoted(given)}: expected a whole number from 0 to {_MAX}")
     return number
 
 

@@ -11,7 +11,7 @@ from leyden.callback import Callback
 from leyden.environment import ClusterEnvironment
 from leyden.limits import mark, schedule
 from leyden.logger import Logger
-from leyden.messages import listed, notify, shown, warn
+from leyden.messages import listed, notify, quoted, shown, warn
 from leyden.plugins import PluginWarning, load_all, names, resolve
 from leyden.strategy import Strategy
 
@@ -149,7 +149,8 @@ def choose_callbacks(choice: Any, *, argument: str = "callbacks") -> list[Any]:
         callback: Any = resolve(Callback, _object(bare, where), argument=where)
         if not isinstance(callback, Callback) and not answers_hooks(callback):
             raise TypeError(
-                f"{where}={item!r}: expected a name, {{name: options}} or an object that answers a hook, got {shown(callback)}"
+                f"{where}={quoted(item)}: expected a name, {{name: options}} or an object that answers a hook, "
+                f"got {shown(callback)}"
             )
         if any(callback is other for other in found):
             raise ValueError(f"{where}: {type(callback).__qualname__} is given twice; give each callback once")

@@ -9,6 +9,7 @@ from leyden import arguments
 from leyden.compile import check_options
 from leyden.data.loaders import INFINITE
 from leyden.intervals import Interval
+from leyden.messages import quoted
 
 
 class Settings:
@@ -20,7 +21,8 @@ class Settings:
             for argument in ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"):
                 if given[argument]:
                     raise ValueError(
-                        f"Trainer(barebones=True) has none of that: {argument}={given[argument]!r} cannot be given with it"
+                        f"Trainer(barebones=True) has none of that: {argument}={quoted(given[argument], argument)} "
+                        f"cannot be given with it"
                     )
                 given[argument] = False
             given["num_sanity_val_steps"] = given["num_sanity_val_steps"] or 0

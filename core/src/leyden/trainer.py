@@ -27,7 +27,7 @@ from leyden.interrupts import in_notebook, stop
 from leyden.logger import Logger
 from leyden.loops.manual_step import ManualStep
 from leyden.loops.step import TrainStep
-from leyden.messages import nearest, notify, shown, table
+from leyden.messages import nearest, notify, quoted, shown, table
 from leyden.metrics.history import History
 from leyden.metrics.store import Metrics
 from leyden.module import Module, is_overridden
@@ -228,7 +228,8 @@ class Trainer(Settings, RunState):
         for argument, part in from_plugins.items():
             if given[argument] not in (None, "auto"):
                 raise ValueError(
-                    f"plugins has a {type(part).__name__} and {argument}={given[argument]!r} is given too; pass one of them"
+                    f"plugins has a {type(part).__name__} and {argument}={quoted(given[argument], argument)} is given too; "
+                    f"pass one of them"
                 )
             given[argument] = part
 
@@ -500,7 +501,7 @@ class Trainer(Settings, RunState):
         )
         keep = return_predictions is not False
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float) or not max_bytes >= 0:
-            raise ValueError(f"predict(max_bytes={max_bytes!r}): expected a number >= 0, got {shown(max_bytes)}")
+            raise ValueError(f"predict(max_bytes={quoted(max_bytes)}): expected a number >= 0, got {shown(max_bytes)}")
         results: list[list[Any]] = self.strategy.launch(
             runs.predict, self, model, dataloaders, ckpt_path, datamodule, keep, max_bytes
         )
@@ -527,12 +528,12 @@ class Trainer(Settings, RunState):
         """
         if storage_options is not None:
             raise ValueError(
-                f"storage_options={storage_options!r}: options belong to the Trainer's checkpoint_io, which writes the file"
+                f"storage_options={quoted(storage_options)}: options belong to the Trainer's checkpoint_io, which writes the file"
             )
         if os.fspath(filepath).endswith(".safetensors"):
             raise ValueError(
-                f"save_checkpoint({filepath!r}): files of safetensors hold tensors alone, and a checkpoint has more; name it "
-                f".ckpt, or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
+                f"save_checkpoint({quoted(filepath)}): files of safetensors hold tensors alone, and a checkpoint has more; name "
+                f"it .ckpt, or save the weights by safetensors.torch.save_file(module.state_dict(), ...)"
             )
         if self.running:
             self.finite_watch.before_save(os.fspath(filepath))
@@ -618,7 +619,8 @@ class Trainer(Settings, RunState):
             horizon: for how many optimizer steps validations and learning rates are worked out.
 
         Returns:
-            Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` shows it as a table.
+            Steps an epoch, steps in all, when validation runs, and the learning-rate curve; ``print`` and notebooks show
+            it as a table.
         """
         train_dataloaders, datamodule = _check_fit("fit", model, train_dataloaders, val_dataloaders, datamodule)
         from leyden.explain import plan  # few runs ask
@@ -648,7 +650,7 @@ class Trainer(Settings, RunState):
     @ckpt_path.setter
     def ckpt_path(self, path: str | os.PathLike[str] | None) -> None:
         if path is not None and not isinstance(path, str | os.PathLike):
-            raise TypeError(f"trainer.ckpt_path = {path!r}: expected a path, 'best', 'last' or None, got {shown(path)}")
+            raise TypeError(f"trainer.ckpt_path = {quoted(path)}: expected a path, 'best', 'last' or None, got {shown(path)}")
         self._start_from, self.loaded_checkpoint = path, None
 
     @property
@@ -963,8 +965,8 @@ class Trainer(Settings, RunState):
         known = self.known_checkpoint(path) or find_checkpoint(self, path)
         if known is None:
             raise ValueError(
-                f"ckpt_path={path!r}: no checkpoint callback of this Trainer knows of one, and there is none below "
-                f"{self.default_root_dir!r}; fit first, or pass a path"
+                f"ckpt_path={quoted(path)}: no checkpoint callback of this Trainer knows of one, and there is none below "
+                f"{quoted(self.default_root_dir)}; fit first, or pass a path"
             )
         return known
 

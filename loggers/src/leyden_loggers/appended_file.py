@@ -29,11 +29,13 @@ class AppendedFile:
         self.count = 0
         """How many records it has."""
         self._exists = False
+        self._size = 0
+        """How long it was after the last write of this object."""
+        self._is_shared = False
         if path.exists():
             with refusing(path):
                 self._drop_unfinished_line()
-                self._exists = self._continue()
-                self.count = sum(1 for _ in self._lines()) if self._exists else 0
+                self._read()
 
     def append(self, rows: Sequence[Row]) -> None:
         """Writes ``rows`` at the end.
@@ -49,6 +51,9 @@ class AppendedFile:
             )
             self._exists, self.count = False, 0
         with refusing(self.path):
+            if self._exists and self.path.stat().st_size != self._size:
+                self._report_others()
+                self._read()  # they may have added columns
             self._prepare(rows)
             self._exists = True
             self._add(b"".join(self._line(row) for row in rows))
@@ -68,7 +73,7 @@ class AppendedFile:
         cut = self.count - len(lines)
         if cut:
             write_atomically(self.path, self._head() + b"".join(lines))
-            self.count = len(lines)
+            self.count, self._size = len(lines), self.path.stat().st_size
         return cut
 
     # ---- what subclasses say ----
@@ -101,8 +106,22 @@ class AppendedFile:
 
     # ---- the file ----
 
+    def _read(self) -> None:
+        self._exists = self._continue()
+        self._size = self.path.stat().st_size
+        self.count = sum(1 for _ in self._lines()) if self._exists else 0
+
+    def _report_others(self) -> None:
+        if not self._is_shared:
+            self._is_shared = True
+            warn(
+                "LYL07",
+                f"something else wrote to {str(self.path)!r} while the run did; where that is another run, its records are among "
+                f"these: give each run a version of its own",
+            )
+
     def _add(self, data: bytes) -> None:
-        with self.path.open("r+b", buffering=0) as file:
+        with self.path.open("ab", buffering=0) as file:  # so that what another process writes is not written over
             size = file.seek(0, os.SEEK_END)
             try:
                 written = 0
@@ -110,7 +129,9 @@ class AppendedFile:
                     written += file.write(data[written:])
             except BaseException:
                 file.truncate(size)  # a full disk takes a part; the rows are written again with the next ones
+                self._size = size
                 raise
+            self._size = file.tell()
 
     def _drop_unfinished_line(self) -> None:
         with self.path.open("r+b") as file:

@@ -6,15 +6,16 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
 
-from leyden.messages import did_you_mean, listed, shown
+from leyden.masking import masked_text
+from leyden.messages import did_you_mean, listed, quoted, shown
 
-from leyden_loggers.hparams_file import plain
 from leyden_loggers.records import NoExperiment, RecordLogger
 from leyden_loggers.run_directory import refusing
 
@@ -59,12 +60,12 @@ class ClientLogger(RecordLogger):
         super().__init__(prefix)
         who = type(self).__name__
         if save_dir is not None and not isinstance(save_dir, str | os.PathLike):
-            raise TypeError(f"{who}(save_dir={save_dir!r}): expected a path or None, got {shown(save_dir)}")
+            raise TypeError(f"{who}(save_dir={quoted(save_dir)}): expected a path or None, got {shown(save_dir)}")
         if not isinstance(project, str) or not project:
-            raise TypeError(f"{who}({own[0]}={project!r}): expected a str that is not empty, got {shown(project)}")
+            raise TypeError(f"{who}({own[0]}={quoted(project)}): expected a str that is not empty, got {shown(project)}")
         for argument, value in (("name", name), ("version", version)):
             if value is not None and not isinstance(value, str):
-                raise TypeError(f"{who}({argument}={value!r}): expected a str or None, got {shown(value)}")
+                raise TypeError(f"{who}({argument}={quoted(value)}): expected a str or None, got {shown(value)}")
         for option in options:
             if option not in self.client_options:
                 known = [*own, *self.client_options]
@@ -131,19 +132,18 @@ class ClientLogger(RecordLogger):
             ConnectionError: nobody answers.
         """
         try:
-            urllib.request.urlopen(uri, timeout=_PATIENCE).close()
+            parts = urlsplit(uri)
+            bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # urllib takes a password for a port
+            urllib.request.urlopen(bare, timeout=_PATIENCE).close()
         except urllib.error.HTTPError:
             return  # somebody is, whatever he says
-        except OSError as error:
+        except HTTPException:
+            return  # the same, in a way of his own
+        except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             if "CERTIFICATE" not in str(reason):  # of certificates the client has its own opinion
-                raise self._refused(ConnectionError(f"no server answers at {uri!r}: {reason}"), way_out) from error
+                raise self._refused(ConnectionError(f"no server answers at {quoted(uri)}: {reason}"), way_out) from error
 
     def _refused(self, error: Exception, way_out: str) -> ConnectionError:
-        return ConnectionError(f"logger {self.registered!r} cannot open a run: {error}; {way_out}, or choose logger='jsonl'")
-
-
-def plain_params(params: Mapping[str, Any] | Namespace) -> dict[str, Any]:
-    """Hyperparameters as nested plain data."""
-    tree: dict[str, Any] = plain(vars(params) if isinstance(params, Namespace) else params)
-    return tree
+        reason = masked_text(str(error))
+        return ConnectionError(f"logger {self.registered!r} cannot open a run: {reason}; {way_out}, or choose logger='jsonl'")

@@ -8,10 +8,10 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
-from leyden_loggers.client import ClientLogger, plain_params
-from leyden_loggers.hparams_file import flattened
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.records import Record
 
 _OWN = ("project_name", "name", "version", "workspace", "api_key", "offline", "save_dir", "prefix")
@@ -67,7 +67,10 @@ class CometLogger(ClientLogger):
     ) -> None:
         super().__init__(project_name, save_dir, name, version, prefix, experiment_options, _OWN)
         if not isinstance(offline, bool):
-            raise TypeError(f"CometLogger(offline={offline!r}): expected a bool, got {shown(offline)}")
+            raise TypeError(f"CometLogger(offline={quoted(offline)}): expected a bool, got {shown(offline)}")
+        for argument, value in (("workspace", workspace), ("api_key", api_key)):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"CometLogger({argument}=...): expected a str or None, got a {type(value).__name__}")
         self.project_name = project_name
         self.workspace = workspace
         self.offline = offline
@@ -126,14 +129,16 @@ class CometLogger(ClientLogger):
         """Logs the hyperparameters as parameters, nested ones as in ``model/depth``; results without a step."""
         if not self._writes:
             return
-        self._opened().log_parameters(dict(flattened(plain_params(params))))
+        self._opened().log_parameters(dict(flattened(readable(params))))
         if metrics:
             self._opened().log_metrics(self.record(metrics, 0)[0])
 
     def finalize(self, status: str) -> None:
         """Writes what is left and ends the experiment; a later run of this logger goes on in it."""
-        self._write_waiting()
-        if self._experiment is not None and not self._experiment.ended:
-            if status != "success":
-                self._experiment.log_other("status", status)
-            self._experiment.end()
+        try:
+            self._write_waiting()
+        finally:
+            if self._experiment is not None and not self._experiment.ended:
+                if status != "success":
+                    self._experiment.log_other("status", status)
+                self._experiment.end()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TextIO
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
-from leyden_loggers.hparams_file import flattened, plain
+from leyden_loggers.hparams_file import flattened, readable
 from leyden_loggers.patterns import Patterns
-from leyden_loggers.records import NoExperiment, Record, RecordLogger
+from leyden_loggers.records import NoExperiment, Record, RecordLogger, as_float
 
 STREAMS = ("stdout", "stderr")
 
@@ -20,7 +21,8 @@ STREAMS = ("stdout", "stderr")
 class ConsoleLogger(RecordLogger):
     """``"console"``: one line a record on the terminal, and one for the hyperparameters.
 
-    A line is ``step 49  epoch 0  train_loss 0.6931``. It is written at once.
+    A line is ``step 49  epoch 0  train_loss 0.6931``. It is written at once. Characters that would end it or that the stream has
+    not are written as in ``\\n``.
 
     Args:
         stream: ``"stdout"``, ``"stderr"`` or an open text file; the first two are looked up when a line is printed.
@@ -46,16 +48,17 @@ class ConsoleLogger(RecordLogger):
     ) -> None:
         super().__init__(prefix)
         if isinstance(stream, str) and stream not in STREAMS:
-            raise ValueError(f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file")
-        if not isinstance(stream, str) and not callable(getattr(stream, "write", None)):
+            raise ValueError(f"ConsoleLogger(stream={quoted(stream)}): expected 'stdout', 'stderr' or an open text file")
+        binary = isinstance(stream, io.RawIOBase | io.BufferedIOBase)
+        if not isinstance(stream, str) and (binary or not callable(getattr(stream, "write", None))):
             raise TypeError(
-                f"ConsoleLogger(stream={stream!r}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
+                f"ConsoleLogger(stream={quoted(stream)}): expected 'stdout', 'stderr' or an open text file, got {shown(stream)}"
             )
         self._patterns = Patterns("ConsoleLogger", keys)
         if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
-            raise ValueError(f"ConsoleLogger(digits={digits!r}): expected an int >= 1, got {shown(digits)}")
+            raise ValueError(f"ConsoleLogger(digits={quoted(digits)}): expected an int >= 1, got {shown(digits)}")
         if not isinstance(times, bool):
-            raise TypeError(f"ConsoleLogger(times={times!r}): expected True or False, got {shown(times)}")
+            raise TypeError(f"ConsoleLogger(times={quoted(times)}): expected True or False, got {shown(times)}")
         self.times = times
         self.stream = stream
         self.keys = self._patterns.keys
@@ -80,14 +83,23 @@ class ConsoleLogger(RecordLogger):
             if shown:
                 time = f"{datetime.fromtimestamp(record.time):%Y-%m-%d %H:%M:%S}  " if self.times else ""
                 place = f"{time}step {record.step}" + (f"  epoch {epoch}" if epoch is not None else "")
-                self._print(place, *(f"{key} {value:.{self.digits}g}" for key, value in shown))
+                self._print(place, *(f"{key} {as_float(value):.{self.digits}g}" for key, value in shown))
 
     def _print(self, *parts: str) -> None:
-        print("  ".join(parts), file=self._stream(), flush=True)
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in "  ".join(parts))
+        stream = self._stream()
+        try:
+            stream.write(f"{line}\n")
+        except UnicodeEncodeError:  # a terminal or a file of another encoding
+            encoding = stream.encoding
+            stream.write(f"{line.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        flush = getattr(stream, "flush", None)
+        if flush is not None:
+            flush()
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
         """Prints the hyperparameters, once as long as they do not change; nested ones as in ``model/depth``."""
-        flat = dict(flattened(plain(vars(params) if isinstance(params, Namespace) else params)))
+        flat = dict(flattened(readable(params)))
         if self._writes and flat and flat != self._printed:
             self._printed = flat
             self._print("hyperparameters", *(f"{key} {value}" for key, value in flat.items()))

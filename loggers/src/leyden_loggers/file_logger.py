@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from leyden.messages import announce, shown
+from leyden.messages import announce, quoted, shown
 
 from leyden_loggers.appended_file import AppendedFile, Row
 from leyden_loggers.local import LocalLogger
@@ -46,7 +46,7 @@ class FileLogger(LocalLogger):
         every = flush_every_n_records
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ValueError(
-                f"{type(self).__name__}(flush_every_n_records={every!r}): expected an int >= 1 or None, got {shown(every)}"
+                f"{type(self).__name__}(flush_every_n_records={quoted(every)}): expected an int >= 1 or None, got {shown(every)}"
             )
         self.flush_every_n_records = every
         self._file: AppendedFile | None = None

@@ -11,6 +11,8 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+from leyden.masking import masked
+
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS_WITH_MEANING = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 _LONGEST = 200
@@ -18,9 +20,15 @@ _ADDRESS: Any = object.__repr__  # what a class has that says nothing of itself
 
 
 def to_yaml(params: Mapping[str, Any]) -> str:
-    """Nested dicts, lists and scalars as block-style YAML, in their order; see :func:`plain` for everything else."""
-    tree = plain(params)
+    """Nested dicts, lists and scalars as block-style YAML, in their order; see :func:`readable` for everything else."""
+    tree = readable(params)
     return "\n".join(_lines(tree)) + "\n" if tree else "{}\n"
+
+
+def readable(params: Mapping[str, Any] | Namespace) -> dict[str, Any]:
+    """Hyperparameters as nested plain data for people to read: see :func:`plain`; secrets in them are ``"***"``."""
+    tree: dict[str, Any] = masked(plain(masked(vars(params) if isinstance(params, Namespace) else params)))
+    return tree
 
 
 def plain(value: Any) -> Any:
@@ -61,9 +69,17 @@ def flattened(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, b
 
 
 def _described(value: Any) -> Any:
+    try:
+        return _in_words(value)
+    except Exception:  # of the value's own code; a run does not fail because its hyperparameters cannot be described
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _in_words(value: Any) -> Any:
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and callable(getattr(value, "item", None)):
-        return plain(value.item()) if math.prod(shape) == 1 else f"{type(value).__name__} of shape {tuple(shape)}"
+        one = math.prod(shape) == 1 and not getattr(value, "is_meta", False)
+        return plain(value.item()) if one else f"{type(value).__name__} of shape {tuple(shape)}"
     if hasattr(value, "__qualname__") and hasattr(value, "__module__"):
         return f"{value.__module__}.{value.__qualname__}"
     if type(value).__repr__ is _ADDRESS:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 from leyden_loggers.records import RecordLogger
 from leyden_loggers.run_directory import RunDirectory
@@ -51,19 +51,21 @@ class LocalLogger(RecordLogger):
     def _check(self, save_dir: object, name: object, version: object) -> None:
         who = type(self).__name__
         if save_dir is not None and not isinstance(save_dir, str | os.PathLike):
-            raise TypeError(f"{who}(save_dir={save_dir!r}): expected a path or None, got {shown(save_dir)}")
+            raise TypeError(f"{who}(save_dir={quoted(save_dir)}): expected a path or None, got {shown(save_dir)}")
         if save_dir is not None and "://" in os.fspath(save_dir):
-            raise ValueError(f"{who}(save_dir={save_dir!r}): expected a directory on a local file system, got a URL")
+            raise ValueError(f"{who}(save_dir={quoted(save_dir)}): expected a directory on a local file system, got a URL")
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"{who}(name={name!r}): expected a str or None, got {shown(name)}")
+            raise TypeError(f"{who}(name={quoted(name)}): expected a str or None, got {shown(name)}")
         if version is not None and (isinstance(version, bool) or not isinstance(version, int | str)):
-            raise TypeError(f"{who}(version={version!r}): expected an int >= 0, a str or None, got {shown(version)}")
+            raise TypeError(f"{who}(version={quoted(version)}): expected an int >= 0, a str or None, got {shown(version)}")
         if version == "" or (isinstance(version, int) and version < 0):
-            raise ValueError(f"{who}(version={version!r}): expected an int >= 0, a str that is not empty, or None")
-        for argument, value in (("name", name), ("version", version)):
-            if isinstance(value, str) and (Path(value).is_absolute() or ".." in Path(value).parts):
+            raise ValueError(f"{who}(version={quoted(version)}): expected an int >= 0, a str that is not empty, or None")
+        for argument, value in (("save_dir", save_dir), ("name", name), ("version", version)):
+            if isinstance(value, str | os.PathLike) and "\0" in os.fspath(value):
+                raise ValueError(f"{who}({argument}={quoted(value)}): no path has the character '\\x00'")
+            if argument != "save_dir" and isinstance(value, str) and leads_out(value):
                 raise ValueError(
-                    f"{who}({argument}={value!r}): expected a directory's name below save_dir; pass the rest as save_dir"
+                    f"{who}({argument}={quoted(value)}): expected a directory's name below save_dir; pass the rest as save_dir"
                 )
 
     def connect(self, trainer: Trainer) -> None:
@@ -150,3 +152,8 @@ class LocalLogger(RecordLogger):
         if not self._writes:
             return
         self.run_directory.log_hyperparams(vars(params) if isinstance(params, Namespace) else params)
+
+
+def leads_out(name: str | os.PathLike[str]) -> bool:
+    """Whether a path that is to lie below a directory leads out of it."""
+    return Path(name).is_absolute() or ".." in Path(name).parts

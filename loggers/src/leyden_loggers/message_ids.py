@@ -9,4 +9,5 @@ IDS: dict[str, str] = {
     "LYL04": "No graph is drawn, for the module has no example input.",
     "LYL05": "A key has characters that MLflow does not take, and is logged under another one.",
     "LYL06": "A hyperparameter has changed, and MLflow keeps the first value of a run.",
+    "LYL07": "Something else, such as another run of the same version, writes to the file of a run's values.",
 }

@@ -7,21 +7,22 @@ import re
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leyden.messages import notify, shown
+from leyden.messages import notify, quoted, shown
 
-from leyden_loggers.client import ClientLogger, plain_params
-from leyden_loggers.hparams_file import flattened
-from leyden_loggers.records import Record
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import flattened, readable
+from leyden_loggers.records import Record, as_float
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _OWN = ("experiment_name", "name", "version", "tracking_uri", "save_dir", "tags", "prefix")
 _NOT_IN_KEYS = re.compile(r"[^\w./: -]", re.ASCII)
-_LONGEST_PARAM = 6000
+_LONGEST_PARAM, _LONGEST_KEY = 6000, 250
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100  # what a server takes in one request
 _STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _WAY_OUT = "check tracking_uri"
@@ -62,8 +63,12 @@ class MLflowLogger(ClientLogger):
         prefix: str = "",
     ) -> None:
         super().__init__(experiment_name, save_dir, name, version, prefix, {}, _OWN)
+        if tags is not None and not isinstance(tags, Mapping):
+            raise TypeError(f"MLflowLogger(tags={quoted(tags)}): expected a dict or None, got {shown(tags)}")
         if tracking_uri is not None and not isinstance(tracking_uri, str):
-            raise TypeError(f"MLflowLogger(tracking_uri={tracking_uri!r}): expected a str or None, got {shown(tracking_uri)}")
+            raise TypeError(
+                f"MLflowLogger(tracking_uri={quoted(tracking_uri)}): expected a str or None, got {shown(tracking_uri)}"
+            )
         self.experiment_name = experiment_name
         self.tracking_uri = tracking_uri
         self.tags = dict(tags or {})
@@ -71,6 +76,7 @@ class MLflowLogger(ClientLogger):
         self._client: MlflowClient | None = None
         self._ended = False
         self._params: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._last_time = 0
 
     @property
@@ -126,16 +132,24 @@ class MLflowLogger(ClientLogger):
             # The store keeps one of several equal values of a key with one step and one time.
             self._last_time = max(int(record.time * 1000), self._last_time + 1)
             metrics += [
-                Metric(self._key(key), float(value), self._last_time, record.step) for key, value in record.values.items()
+                Metric(self._key(key), as_float(value), self._last_time, record.step) for key, value in record.values.items()
             ]
         for start in range(0, len(metrics), _METRICS_AT_ONCE):
             client.log_batch(self._run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
 
     def _key(self, key: str) -> str:
-        taken = _NOT_IN_KEYS.sub("_", key)
-        if taken != key:
-            notify("LYL05", f"MLflow has no such key as {key!r}; it is logged as {taken!r}")
-        return taken
+        if key not in self._keys:
+            parts = [part for part in _NOT_IN_KEYS.sub("_", key).split("/") if part not in ("", ".", "..")]
+            taken = free = "/".join(parts)[:_LONGEST_KEY].rstrip("/") or "_"
+            others = set(self._keys.values())
+            for number in count(2):
+                if free not in others:
+                    break
+                free = f"{taken[: _LONGEST_KEY - 8]}_{number}"
+            if free != key:
+                notify("LYL05", f"MLflow has no such key as {quoted(key, room=300)}; it is logged as {quoted(free, room=300)}")
+            self._keys[key] = free
+        return self._keys[key]
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
         """Logs the hyperparameters as the run's params, nested ones as in ``model/depth``; results at step 0.
@@ -148,7 +162,7 @@ class MLflowLogger(ClientLogger):
 
         client = self._opened()
         assert self._run_id is not None
-        texts = {self._key(key): str(value) for key, value in flattened(plain_params(params))}
+        texts = {self._key(key): str(value) for key, value in flattened(readable(params))}
         texts = {key: text if len(text) <= _LONGEST_PARAM else text[: _LONGEST_PARAM - 3] + "..." for key, text in texts.items()}
         for key, text in texts.items():
             if self._params.get(key, text) != text:
@@ -162,7 +176,9 @@ class MLflowLogger(ClientLogger):
 
     def finalize(self, status: str) -> None:
         """Writes what is left and ends the run; a later run of this logger goes on in it."""
-        self._write_waiting()
-        if self._client is not None and self._run_id is not None and not self._ended:
-            self._client.set_terminated(self._run_id, _STATUS[status])
-            self._ended = True
+        try:
+            self._write_waiting()
+        finally:
+            if self._client is not None and self._run_id is not None and not self._ended:
+                self._client.set_terminated(self._run_id, _STATUS[status])
+                self._ended = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from fnmatch import fnmatchcase
+from typing import Any
 
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 
 class Patterns:
@@ -20,8 +21,10 @@ class Patterns:
     """
 
     def __init__(self, owner: str, keys: Sequence[str] | None) -> None:
-        if keys is not None and (isinstance(keys, str) or not all(isinstance(key, str) for key in keys)):
-            raise TypeError(f"{owner}(keys={keys!r}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
+        given: Any = keys
+        is_list = isinstance(given, Sequence | Set) and not isinstance(given, str)
+        if given is not None and (not is_list or not all(isinstance(key, str) for key in given)):
+            raise TypeError(f"{owner}(keys={quoted(keys)}): expected a list of patterns such as ['val/*'], got {shown(keys)}")
         self.keys = None if keys is None else tuple(keys)
 
     def match(self, key: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from leyden import Logger, hookimpl
-from leyden.messages import shown
+from leyden.messages import quoted, shown
 
 if TYPE_CHECKING:
     from leyden import Trainer
@@ -58,7 +59,7 @@ class RecordLogger(Logger):
 
     def __init__(self, prefix: str = "") -> None:
         if not isinstance(prefix, str):
-            raise TypeError(f"{type(self).__name__}(prefix={prefix!r}): expected a str, got {shown(prefix)}")
+            raise TypeError(f"{type(self).__name__}(prefix={quoted(prefix)}): expected a str, got {shown(prefix)}")
         self.prefix = prefix
         self._trainer: Trainer | None = None
         self._resumes = False
@@ -103,10 +104,14 @@ class RecordLogger(Logger):
 
         Raises:
             TypeError: a value is not one number.
+            ValueError: the step is not finite.
         """
-        numbers = {key: _number(key, value) for key, value in metrics.items()}
-        step = int(numbers.pop("step", step))
-        return {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in numbers.items()}, step
+        numbers = {_encodable(key): _number(key, value) for key, value in metrics.items()}
+        found = numbers.pop("step", None)
+        found = _number("step", step) if found is None else found
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ValueError(f"log_metrics({{'step': {found}}}): the step is no whole number")
+        return {f"{self.prefix}-{key}" if self.prefix else key: value for key, value in numbers.items()}, int(found)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Takes one record, as :meth:`leyden.Logger.log_metrics` does; a metric named ``step`` stands in for ``step``.
@@ -133,8 +138,12 @@ class RecordLogger(Logger):
     def _write_waiting(self) -> None:
         if self._waiting:
             self._last_write = time.monotonic()
-            self._write(self._waiting)
-            self._waiting = []
+            records, self._waiting = self._waiting, []  # another thread may log meanwhile
+            try:
+                self._write(records)
+            except BaseException:
+                self._waiting = records + self._waiting
+                raise
 
     def save(self) -> None:
         """Writes the records that still wait.
@@ -188,11 +197,25 @@ class RecordLogger(Logger):
 def _number(key: str, value: Any) -> Number:
     if isinstance(value, int | float):
         return float(value) if isinstance(value, float) else int(value)  # numpy's float64 is a float, with another repr
-    if callable(getattr(value, "item", None)) and getattr(value, "size", None) is not None:
+    readable = callable(getattr(value, "item", None)) and not getattr(value, "is_meta", False)
+    if readable and getattr(value, "size", None) is not None:
         size = value.size if isinstance(value.size, int) else value.numel()
         if size == 1:
             return _number(key, value.item())
     raise TypeError(f"log_metrics({{{key!r}: ...}}): expected a number or a tensor of one element, got {shown(value)}")
+
+
+def _encodable(key: str) -> str:
+    """The key, with characters that no file takes (halves of surrogate pairs) written as in ``\\ud800``."""
+    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode()
+
+
+def as_float(value: Number) -> float:
+    """A number as a float; a whole one that is too large for that is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 class NoExperiment:

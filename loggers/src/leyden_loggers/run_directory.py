@@ -11,7 +11,7 @@ from typing import Any
 
 from leyden.messages import warn
 
-from leyden_loggers.hparams_file import plain, to_yaml, write_atomically
+from leyden_loggers.hparams_file import readable, to_yaml, write_atomically
 
 _VERSION = r"version_(\d+)"
 
@@ -105,7 +105,7 @@ class RunDirectory:
         Raises:
             OSError: the file cannot be written; the message has its path.
         """
-        hparams = {**self._hparams, **plain(params)}
+        hparams = {**self._hparams, **readable(params)}
         place, _ = self.open()
         if hparams == self._hparams and (place / "hparams.yaml").exists():
             return

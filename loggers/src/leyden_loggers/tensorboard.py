@@ -6,27 +6,33 @@ import inspect
 import os
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leyden import Precision
-from leyden.messages import add_note, did_you_mean, listed, shown, warn
+from leyden.messages import add_note, did_you_mean, listed, quoted, shown, warn
 
 from leyden_loggers.graph import draw
-from leyden_loggers.hparams_file import flattened, plain
-from leyden_loggers.local import LocalLogger
-from leyden_loggers.records import NoExperiment, Record
+from leyden_loggers.hparams_file import flattened, readable
+from leyden_loggers.local import LocalLogger, leads_out
+from leyden_loggers.records import NoExperiment, Record, as_float
 from leyden_loggers.run_directory import refusing
 
 if TYPE_CHECKING:
     from leyden import Module
     from torch.utils.tensorboard import SummaryWriter
 
-WRITER_OPTIONS = ("comment", "purge_step", "max_queue", "flush_secs", "filename_suffix")
-"""What ``SummaryWriter`` takes besides the directory; kept here because asking it would import the client."""
+WRITER_OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "purge_step": ("an int or None", lambda value: value is None or _is_whole(value)),
+    "max_queue": ("an int >= 1", lambda value: _is_whole(value) and value >= 1),
+    "flush_secs": ("a number above 0", lambda value: _is_number(value) and value > 0),
+    "filename_suffix": ("a str without '/'", lambda value: isinstance(value, str) and "/" not in value and "\0" not in value),
+}
+"""What ``SummaryWriter`` takes besides the directory, and which values: its own thread would end at others. Kept here because
+asking it would import the client."""
 
 
 class TensorBoardLogger(LocalLogger):
@@ -45,8 +51,8 @@ class TensorBoardLogger(LocalLogger):
             TensorBoard lists the run; a later ``log("hp_metric", ...)`` gives it its value.
         prefix: put before each key.
         sub_dir: a directory below the run's for the events.
-        summary_writer_options: arguments of ``torch.utils.tensorboard.SummaryWriter``: ``comment``, ``purge_step``,
-            ``max_queue``, ``flush_secs``, ``filename_suffix``.
+        summary_writer_options: arguments of ``torch.utils.tensorboard.SummaryWriter``: ``purge_step``, ``max_queue``,
+            ``flush_secs``, ``filename_suffix``.
 
     Raises:
         ModuleNotFoundError: TensorBoard's client is not installed.
@@ -67,15 +73,16 @@ class TensorBoardLogger(LocalLogger):
     ) -> None:
         super().__init__(save_dir, name, version, prefix)
         if sub_dir is not None and not isinstance(sub_dir, str | os.PathLike):
-            raise TypeError(f"TensorBoardLogger(sub_dir={sub_dir!r}): expected a path or None, got {shown(sub_dir)}")
-        for option in summary_writer_options:
-            if option not in WRITER_OPTIONS:
-                raise TypeError(_unknown_option(option))
+            raise TypeError(f"TensorBoardLogger(sub_dir={quoted(sub_dir)}): expected a path or None, got {shown(sub_dir)}")
+        if sub_dir is not None and leads_out(sub_dir):
+            raise ValueError(f"TensorBoardLogger(sub_dir={quoted(sub_dir)}): expected a directory below that of the run")
+        for option, value in summary_writer_options.items():
+            _check_option(option, value)
         if not isinstance(log_graph, bool):
-            raise TypeError(f"TensorBoardLogger(log_graph={log_graph!r}): expected a bool, got {shown(log_graph)}")
+            raise TypeError(f"TensorBoardLogger(log_graph={quoted(log_graph)}): expected a bool, got {shown(log_graph)}")
         if default_hp_metric is not None and not isinstance(default_hp_metric, bool):
             raise TypeError(
-                f"TensorBoardLogger(default_hp_metric={default_hp_metric!r}): expected a bool or None, "
+                f"TensorBoardLogger(default_hp_metric={quoted(default_hp_metric)}): expected a bool or None, "
                 f"got {shown(default_hp_metric)}"
             )
         if find_spec("tensorboard") is None:
@@ -144,7 +151,7 @@ class TensorBoardLogger(LocalLogger):
 
         # One event a record: the client opens and closes its file for each event.
         self._add(
-            (Summary(value=[Summary.Value(tag=key, simple_value=value) for key, value in record.values.items()]), record)
+            (Summary(value=[Summary.Value(tag=key, simple_value=as_float(x)) for key, x in record.values.items()]), record)
             for record in records
             if record.values
         )
@@ -172,7 +179,7 @@ class TensorBoardLogger(LocalLogger):
             OSError: the directory cannot be written to; the message has its path.
         """
         super().log_hyperparams(params)
-        flat = dict(flattened(plain(params)))
+        flat = dict(flattened(readable(params)))
         if not self._writes or (not flat and not metrics):
             return
         if metrics is None and self._default_hp_metric:
@@ -248,7 +255,28 @@ class TensorBoardLogger(LocalLogger):
         self._purge_step = step  # told to the client when it opens its next file
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_option(option: str, value: Any) -> None:
+    if option not in WRITER_OPTIONS:
+        raise TypeError(_unknown_option(option))
+    expected, accepts = WRITER_OPTIONS[option]
+    if not accepts(value):
+        raise ValueError(f"TensorBoardLogger({option}={quoted(value)}): expected {expected}, got {shown(value)}")
+
+
 def _unknown_option(option: str) -> str:
+    if option == "comment":
+        return (
+            "logger 'tensorboard' has no option 'comment': the client uses it where it chooses the directory itself; give the "
+            "run another name or version, or its file a filename_suffix"
+        )
     if option == "log_dir":
         return "logger 'tensorboard' has no option 'log_dir'; events go to <save_dir>/<name>/version_N/<sub_dir>, give these"
     own = [name for name in inspect.signature(TensorBoardLogger).parameters if name != "summary_writer_options"]

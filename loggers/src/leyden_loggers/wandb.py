@@ -13,7 +13,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from leyden_loggers.client import ClientLogger, plain_params
+from leyden.messages import quoted
+
+from leyden_loggers.client import ClientLogger
+from leyden_loggers.hparams_file import readable
 from leyden_loggers.records import Record
 
 _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
@@ -75,7 +78,7 @@ class WandbLogger(ClientLogger):
     ) -> None:
         super().__init__(project, save_dir, name, version, prefix, init_options, _OWN)
         if mode is not None and mode not in MODES:
-            raise ValueError(f"WandbLogger(mode={mode!r}): expected 'online', 'offline', 'disabled', 'shared' or None")
+            raise ValueError(f"WandbLogger(mode={quoted(mode)}): expected 'online', 'offline', 'disabled', 'shared' or None")
         self.project = project
         self.mode = mode
         # W&B's own look; chosen here, so that it is known before the run is opened, and with no seeded random number.
@@ -139,16 +142,18 @@ class WandbLogger(ClientLogger):
         """Puts the hyperparameters into the run's config, and results that belong to them into its summary."""
         if not self._writes:
             return
-        self._in_open_run(lambda run: run.config.update(plain_params(params), allow_val_change=True))
+        self._in_open_run(lambda run: run.config.update(readable(params), allow_val_change=True))
         if metrics:
             self._opened().summary.update(self.record(metrics, 0)[0])
 
     def finalize(self, status: str) -> None:
         """Writes what is left; a run that did not end well is ended as failed."""
-        self._write_waiting()
-        if status != "success" and self._run is not None:
-            run, self._run = self._run, None
-            run.finish(exit_code=1)
+        try:
+            self._write_waiting()
+        finally:
+            if status != "success" and self._run is not None:
+                run, self._run = self._run, None
+                run.finish(exit_code=1)
 
 
 def _log(run: Any, values: Mapping[str, Any]) -> None:

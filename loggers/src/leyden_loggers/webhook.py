@@ -8,16 +8,21 @@ import urllib.error
 import urllib.request
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from leyden.intervals import seconds
-from leyden.messages import shown
+from leyden.masking import masked_text
+from leyden.messages import quoted, shown
 
-from leyden_loggers.hparams_file import plain
+from leyden_loggers.address import OPENER, check_headers, read_address
+from leyden_loggers.hparams_file import readable
 from leyden_loggers.json_lines_file import json_number
 from leyden_loggers.patterns import Patterns
 from leyden_loggers.records import Record, RecordLogger
+
+_LONGEST = 24 * 60 * 60
 
 
 class WebhookLogger(RecordLogger):
@@ -31,7 +36,8 @@ class WebhookLogger(RecordLogger):
     step, and what ``on_plugin_error`` says after it.
 
     Args:
-        url: where to, ``http`` or ``https``. Messages show its host alone, for the rest often is a secret.
+        url: where to, ``http`` or ``https``; a name and a password in it are sent as HTTP's basic authorization. Messages show
+            its host alone, for the rest often is a secret. A redirect is an error, for what was posted would not come with it.
         name: what the run is called there.
         keys: patterns such as ``"val/*"`` of the keys to post, in place of all; records without any are left out.
         text_key: the key of a text: ``"text"`` for Slack, Mattermost and Teams, ``"content"`` for Discord.
@@ -42,7 +48,7 @@ class WebhookLogger(RecordLogger):
 
     Raises:
         TypeError: an argument has a wrong type.
-        ValueError: the address is none of ``http`` or ``https``, or a time is none above 0.
+        ValueError: the address is none of ``http`` or ``https``, a header cannot be sent, or a time is none above 0.
     """
 
     def __init__(
@@ -58,30 +64,27 @@ class WebhookLogger(RecordLogger):
     ) -> None:
         super().__init__(prefix)
         owner = type(self).__name__
-        self.host = urlsplit(url).hostname if isinstance(url, str) and url.startswith(("http://", "https://")) else None
-        if not self.host:
-            given = shown(url) if not isinstance(url, str) or "//" not in url else f"one of {urlsplit(url).scheme}://"
-            raise ValueError(f"{owner}(url=...): expected an address such as 'https://example.org/hook', got {given}")
+        self._url, self.host, authorization = read_address(url, f"{owner}(url=...)")
         for argument, value in (("name", name), ("text_key", text_key)):
             if value is not None and not isinstance(value, str):
-                raise TypeError(f"{owner}({argument}={value!r}): expected a str or None, got {shown(value)}")
-        if headers is not None and not all(isinstance(text, str) for pair in dict(headers).items() for text in pair):
-            raise TypeError(f"{owner}(headers=...): expected a dict of str")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-            raise ValueError(f"{owner}(timeout={timeout!r}): expected a number of seconds above 0, got {shown(timeout)}")
+                raise TypeError(f"{owner}({argument}={quoted(value)}): expected a str or None, got {shown(value)}")
+        check_headers(headers, f"{owner}(headers=...)")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST:
+            raise ValueError(
+                f"{owner}(timeout={quoted(timeout)}): expected a number of seconds above 0 and up to a day, got {shown(timeout)}"
+            )
         self._patterns = Patterns(owner, keys)
-        self._url = url
         self._name = name
         self._text_key = text_key
-        self._interval = seconds(interval, f"{owner}(interval={interval!r})")
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._interval = seconds(interval, f"{owner}(interval={quoted(interval)})")
+        self._headers = {"Content-Type": "application/json", **authorization, **(headers or {})}
         self._timeout = timeout
         self._hyperparameters: dict[str, Any] = {}
         self._began = False
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, metrics: Mapping[str, float] | None = None) -> None:
         """Keeps the hyperparameters for what is posted when training starts."""
-        found = plain(vars(params) if isinstance(params, Namespace) else params)
+        found = readable(params)
         self._hyperparameters = json.loads(json.dumps(found), parse_constant=str)  # "NaN" in place of what JSON does not have
 
     def _open(self) -> None:
@@ -115,12 +118,15 @@ class WebhookLogger(RecordLogger):
             body = {self._text_key: _text(body)}
         request = urllib.request.Request(self._url, json.dumps(body, allow_nan=False).encode(), self._headers)
         try:
-            urllib.request.urlopen(request, timeout=self._timeout).close()
+            OPENER.open(request, timeout=self._timeout).close()
         except urllib.error.HTTPError as error:
             error.close()
-            raise ConnectionError(f"logger 'webhook': {self.host} answered {error.code} {error.reason}") from None
-        except OSError as error:
-            raise ConnectionError(f"logger 'webhook': {self.host}: {getattr(error, 'reason', error)}") from None
+            elsewhere = urlsplit(error.headers.get("Location", "")).hostname if error.code in range(300, 400) else None
+            moved = f"; it has moved, perhaps to {elsewhere}: give its new address" if elsewhere else ""
+            raise ConnectionError(f"logger 'webhook': {self.host} answered {error.code} {error.reason}{moved}") from None
+        except (OSError, HTTPException) as error:
+            reason = masked_text(str(getattr(error, "reason", error))) or type(error).__name__
+            raise ConnectionError(f"logger 'webhook': {self.host}: {reason}") from None
 
 
 def _text(body: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import IO, Any
 
 import torch
 
-from leyden.messages import listed
+from leyden.masking import masked_text
+from leyden.messages import listed, quoted
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what torch writes first in files that are no zip archives
 _REBUILDS = ("torch._utils.", "torch._tensor.")  # they take sizes of views, which need no memory
@@ -33,7 +34,9 @@ def check_sizes(file: IO[bytes], path: object) -> None:
         _scan(file)
     except _TooLarge as error:
         size = file.seek(0, 2)
-        raise ValueError(f"{str(path)!r} is refused: it would take more memory than its {size} bytes can fill: {error}") from None
+        raise ValueError(
+            f"{quoted(str(path))} is refused: it would take more memory than its {size} bytes can fill: {error}"
+        ) from None
     finally:
         file.seek(start)
 
@@ -42,11 +45,12 @@ def why_unreadable(file: IO[bytes], path: object, error: Exception) -> str:
     """The message for a file that ``torch.load(weights_only=True)`` refused with ``error``."""
     names = foreign_names(file)
     if not names:
-        return f"{str(path)!r} cannot be read as a checkpoint of plain data: {error}"
+        return f"{quoted(str(path))} cannot be read as a checkpoint of plain data: {error}"
     allowed = " ".join(f"--allow {name}" for name in names[:5])
     return (
-        f"{str(path)!r} is refused: it names {listed(names)}, and to read it would run or make these; leyden reads plain data "
-        f"only. If it is yours, keep what they hold as data: leyden ckpt convert {path} NEW_FILE {allowed}"
+        f"{quoted(str(path))} is refused: it names {listed(names)}, and to read it would run or make these; leyden reads "
+        f"plain data only. If it is yours, keep what they hold as data: "
+        f"leyden ckpt convert {masked_text(str(path))} NEW_FILE {allowed}"
     )
 
 

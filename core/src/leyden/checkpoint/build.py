@@ -13,7 +13,7 @@ from leyden.checkpoint.format import understood
 from leyden.checkpoint.rebuild import NotAllowed, from_data
 from leyden.checkpoint_io import CheckpointIO
 from leyden.hparams import AttributeDict
-from leyden.messages import listed
+from leyden.messages import listed, quoted
 
 if TYPE_CHECKING:
     from leyden.datamodule import DataModule
@@ -118,7 +118,7 @@ def _build(
     ]
     if missing:
         raise TypeError(
-            f"{cls.__name__} needs {listed(missing)}, which {str(path)!r} does not have; pass them: "
+            f"{cls.__name__} needs {listed(missing)}, which {quoted(str(path))} does not have; pass them: "
             f"{cls.__name__}.load_from_checkpoint(path, {', '.join(f'{m}=...' for m in missing)})"
         )
     return cls(**arguments)
@@ -131,11 +131,12 @@ def _rebuilt(cls: Any, data: dict[str, Any], recipes: list[dict[str, Any]], allo
         names = ", ".join(path.rpartition(":")[2].rpartition(".")[2] for path in _not_allowed(recipes, allowed))
         way_out = f", or pass the argument itself, {error.where[0]}=..." if error.where else ""
         raise TypeError(
-            f"{str(path)!r}: to rebuild the hyperparameters of {cls.__name__}, {error}; what a file names is used only if you "
-            f"allow it: {cls.__name__}.load_from_checkpoint(path, allow=[{names}]), or leyden.allow_rebuild({names}){way_out}"
+            f"{quoted(str(path))}: to rebuild the hyperparameters of {cls.__name__}, {error}; what a file names is used only "
+            f"if you allow it: {cls.__name__}.load_from_checkpoint(path, allow=[{names}]), "
+            f"or leyden.allow_rebuild({names}){way_out}"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{str(path)!r}: hyperparameter {error}; pass it to load_from_checkpoint()") from error
+        raise ValueError(f"{quoted(str(path))}: hyperparameter {error}; pass it to load_from_checkpoint()") from error
 
 
 def _not_allowed(recipes: list[dict[str, Any]], allowed: AllowList) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from leyden.messages import nearest, notify
+from leyden.messages import nearest, notify, quoted
 
 _SHOWN = 10  # lines of each kind in a message
 
@@ -42,10 +42,12 @@ class Choice:
             given = getattr(self, argument)
             patterns = [given] if isinstance(given, str) else None if given is None else list(given)
             if patterns is not None and not all(isinstance(pattern, str) for pattern in patterns):
-                raise TypeError(f"{argument}={given!r}: expected names or patterns of weights, such as 'encoder' or '*.bias'")
+                raise TypeError(
+                    f"{argument}={quoted(given)}: expected names or patterns of weights, such as 'encoder' or '*.bias'"
+                )
             setattr(self, argument, patterns)
         if self.rename is not None and not isinstance(self.rename, Mapping):
-            raise TypeError(f"rename={self.rename!r}: expected a dict of new names by old ones, such as {{'model': 'net'}}")
+            raise TypeError(f"rename={quoted(self.rename)}: expected a dict of new names by old ones, such as {{'model': 'net'}}")
 
     @property
     def takes_all(self) -> bool:
@@ -227,7 +229,7 @@ def _names_apart(own: Mapping[str, Any], state: Mapping[str, Any], choice: Choic
 
 
 def _source(path: object) -> str:
-    return "the given weights" if path is None else repr(str(path))
+    return "the given weights" if path is None else quoted(str(path))
 
 
 def _refusal(module: nn.Module, found: Difference, strict: bool, path: object) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from leyden.messages import quoted
+
 FORMAT = 1
 """Raised when a file that is written now could be misread by a program that knows the last number only."""
 
@@ -28,10 +30,10 @@ def understood(checkpoint: dict[str, Any], path: object) -> dict[str, Any]:
         return checkpoint
     number = own.get("format") if isinstance(own, Mapping) else None
     if not isinstance(number, int):
-        raise ValueError(f"{str(path)!r} is not a checkpoint of leyden: its key 'leyden' names no format")
+        raise ValueError(f"{quoted(str(path))} is not a checkpoint of leyden: its key 'leyden' names no format")
     if number > FORMAT:
         raise ValueError(
-            f"{str(path)!r} has format {number}, written by leyden {own.get('version')}; this leyden reads formats up to "
+            f"{quoted(str(path))} has format {number}, written by leyden {own.get('version')}; this leyden reads formats up to "
             f"{FORMAT}: update it"
         )
     return checkpoint

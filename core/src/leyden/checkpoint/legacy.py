@@ -22,7 +22,7 @@ from leyden.checkpoint.archive import check_sizes, foreign_names, present_name
 from leyden.checkpoint.format import understood
 from leyden.checkpoint.plain import PLAIN
 from leyden.checkpoint.rebuild import Stored, to_data
-from leyden.messages import listed
+from leyden.messages import listed, quoted
 
 # Made by their own constructors: they only hold what they are given.
 _HARMLESS: dict[str, Any] = {
@@ -110,7 +110,7 @@ def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
         numpys = _of_numpy()
         unknown = [name for name in found if name not in names and name not in _HARMLESS and name not in numpys]
         if unknown:
-            raise ValueError(f"{path!r} names {listed(unknown)}; allow them, and what they hold is kept as data")
+            raise ValueError(f"{quoted(path)} names {listed(unknown)}; allow them, and what they hold is kept as data")
         kept: dict[str, Any] = {name: type(name.rpartition(".")[2], (_Kept,), {"path": name}) for name in names}
         # torch lets the module that it unpickles with be chosen; ours finds nothing but what stands in these tables.
         module = _unpickling({**_HARMLESS, **numpys, **kept})
@@ -119,9 +119,11 @@ def read_legacy(path: str, allow: Iterable[str] = ()) -> dict[str, Any]:
         except OSError:
             raise
         except Exception as error:
-            raise ValueError(f"{path!r} cannot be read as a checkpoint, though what it names is allowed: {error}") from error
+            raise ValueError(
+                f"{quoted(path)} cannot be read as a checkpoint, though what it names is allowed: {error}"
+            ) from error
     if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path!r} is not a checkpoint: it holds no 'state_dict'")
+        raise ValueError(f"{quoted(path)} is not a checkpoint: it holds no 'state_dict'")
     return _plain_checkpoint(dict(checkpoint), path)
 
 

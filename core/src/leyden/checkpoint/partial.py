@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from leyden.checkpoint.choose import Choice
+from leyden.messages import quoted
 
 
 def parameter_names(module: nn.Module, optimizers: Iterable[Optimizer]) -> list[list[str]] | None:
@@ -36,9 +37,9 @@ def restore_optimizers(
     """
     saved = checkpoint.get("optimizer_states")
     if not saved:
-        raise ValueError(f"{str(path)!r} has no state of optimizers: it holds weights only; leave out optimizers=")
+        raise ValueError(f"{quoted(str(path))} has no state of optimizers: it holds weights only; leave out optimizers=")
     if len(optimizers) > len(saved):
-        raise ValueError(f"{str(path)!r} has the state of {len(saved)} optimizer(s), but {len(optimizers)} were given")
+        raise ValueError(f"{quoted(str(path))} has the state of {len(saved)} optimizer(s), but {len(optimizers)} were given")
     new_names = {old: new for new, old in choice.names(checkpoint["state_dict"]).items()}
     own_names = parameter_names(module, optimizers)
     if own_names is None:
@@ -47,7 +48,7 @@ def restore_optimizers(
         file_names = _file_names(checkpoint, number, state)
         if file_names is None:
             raise ValueError(
-                f"{str(path)!r} does not say which parameters the state of its optimizer {number} belongs to; "
+                f"{quoted(str(path))} does not say which parameters the state of its optimizer {number} belongs to; "
                 f"leave out optimizers="
             )
         index = {new_names[old]: position for position, old in enumerate(file_names) if old in new_names}

@@ -12,10 +12,10 @@ from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
 from leyden.loops.make_step import Step
+from leyden.loops.reports import report_epoch
 from leyden.loops.stopping import check_given, is_done, reads_of, stops_inside_epoch
 from leyden.loops.usual_step import bind_training
 from leyden.loops.validation_interval import validation_due, validation_interval
-from leyden.messages import warn
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
 from leyden.progress import BATCH_END, BATCH_START, EPOCH_END, EPOCH_START, STEP, VALIDATION
@@ -65,6 +65,8 @@ class FitLoop:
         self.kept_batch: tuple[Any] | None = None
         """The batch whose step a checkpoint was taken before, where reading it again would draw other random numbers."""
         self.warned_length = False
+        self.how_to_step = f"{type(module).__name__}.training_step returned None for each; end it with `return loss`"
+        """What to do where no batch leads to an optimizer step; empty once that was said."""
         self.loaded_in = trainer.progress.epoch
         """The epoch in which the loaders were asked for."""
         self.outputs: Any = None
@@ -237,8 +239,7 @@ class FitLoop:
         trainer, module, progress, metrics = self.trainer, self.module, self.progress, self.trainer.metrics
         if self.fetched is not None:
             self.fetched.close()
-        if not progress.batch:
-            warn("LY004", f"epoch {progress.epoch} trained on no batch")
+        report_epoch(self)
         metrics.enter(TRAIN_EPOCH)
         [results] = metrics.reduce_epoch(TRAIN_BATCH)  # before the hook, so that it finds this epoch's values
         if not progress.epoch_ended:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from leyden.messages import quoted
 from torch import Tensor
 
 _ABSENT = object()
@@ -40,7 +41,7 @@ class Differences:
 def _compare(one: Any, other: Any, where: str) -> Iterator[str]:
     if one is _ABSENT or other is _ABSENT:
         present, file = (other, "second") if one is _ABSENT else (one, "first")
-        yield f"{where}: only in the {file} file ({_shown(present)})"
+        yield f"{where}: only in the {file} file ({_shown(present, where)})"
     elif isinstance(one, Tensor) and isinstance(other, Tensor):
         yield from _compare_tensors(one, other, where)
     elif isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -52,7 +53,7 @@ def _compare(one: Any, other: Any, where: str) -> Iterator[str]:
             mine = one[index] if index < len(one) else _ABSENT
             yield from _compare(mine, other[index] if index < len(other) else _ABSENT, f"{where}[{index}]")
     elif type(one) is not type(other) or (one != other and not (one != one and other != other)):
-        yield f"{where}: {_shown(one)}, and {_shown(other)} in the second"
+        yield f"{where}: {_shown(one, where)}, and {_shown(other, where)} in the second"
 
 
 def _compare_tensors(one: Tensor, other: Tensor, where: str) -> Iterator[str]:
@@ -73,8 +74,7 @@ def _compare_tensors(one: Tensor, other: Tensor, where: str) -> Iterator[str]:
     yield f"{where}: {count} of {one.numel()} elements differ{largest}; the first at {first}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, where: str = "") -> str:
     if isinstance(value, Tensor):
         return f"tensor {list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return quoted(value, where, room=60)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from leyden.masking import masked
 from leyden.messages import table
 from torch import Tensor
 
@@ -53,9 +54,9 @@ def describe(checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
         "optimizers": [_optimizer(state) for state in checkpoint.get("optimizer_states", [])],
         "schedulers": len(checkpoint.get("lr_schedulers", [])),
         "callbacks": list(map(str, checkpoint.get("callbacks", {}))),
-        "hyper_parameters": _plain(checkpoint.get("hyper_parameters", {})),
+        "hyper_parameters": masked(_plain(checkpoint.get("hyper_parameters", {}))),
         "rebuilt": {_place(r["at"]): _kind(r) for r in own.get("rebuild", {}).get("hyper_parameters", [])},
-        "datamodule_hyper_parameters": _plain(checkpoint.get("datamodule_hyper_parameters", {})),
+        "datamodule_hyper_parameters": masked(_plain(checkpoint.get("datamodule_hyper_parameters", {}))),
         "other_keys": [str(key) for key in checkpoint if key not in _KNOWN],
         "trainable": "optimizer_states" in checkpoint,
     }

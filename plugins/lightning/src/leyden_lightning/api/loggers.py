@@ -36,6 +36,7 @@ def _tensorboard() -> type:
             sub_dir: Any = None,
             **kwargs: Any,
         ) -> None:
+            kwargs.pop("comment", None)  # which has no effect in Lightning either, as the directory is given
             super().__init__(save_dir, name, version, log_graph, default_hp_metric, prefix, sub_dir, **kwargs)
 
     return TensorBoardLogger
