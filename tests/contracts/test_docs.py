@@ -15,6 +15,11 @@ from leyden.testing import TinyModule
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 
 
+def other_examples():
+    """The examples that are no files of the package."""
+    return [text for text in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL) if not text.startswith("# ")]
+
+
 @pytest.fixture
 def acme(tmp_path, monkeypatch):
     """The package of the page, installed; returns its tests."""
@@ -48,6 +53,12 @@ def test_the_example_package_trains_by_name(acme, tmp_path, capsys):
     records = [json.loads(line) for line in (tmp_path / "out" / "records.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "train_loss" in record] == [0, 1, 2, 3]
     assert "acme: training TinyModule on cpu" in capsys.readouterr().out
+
+
+def test_the_other_examples_of_the_page_run(acme):
+    assert len(other_examples()) == 2
+    for example in other_examples():
+        exec(example, {})
 
 
 def test_every_part_of_the_example_package_is_chosen_by_its_name(acme, tmp_path, monkeypatch, capsys):
