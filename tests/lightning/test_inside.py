@@ -167,3 +167,41 @@ def test_indices_of_several_loaders_of_samples_in_any_order_and_of_limits():
 
 def test_indices_that_nobody_knows_are_none():
     assert written([[torch.ones(1)]], interval="batch") == ([None], [])
+
+
+def test_a_run_that_writes_nothing_has_a_logger_and_a_checkpoint_callback(isolated):
+    class Module(BoringModel):
+        def on_train_start(self):
+            self.logger.experiment.add_text("note", "nothing comes of it")
+            self.logger.experiment["run"].log(1)
+            self.logger.log_image("x", [])
+            self.logger.log_metrics({"x": 1.0}, step=0)
+
+    run = trainer(fast_dev_run=True, logger=True, enable_checkpointing=True)
+    run.fit(Module())
+    assert isinstance(run.logger, pl.loggers.logger.DummyLogger)
+    assert (run.logger.name, run.logger.version, run.logger.save_dir) == ("", "", None)
+    with pytest.raises(AttributeError):
+        _ = run.logger.image
+    assert (run.checkpoint_callback.best_model_path, list(isolated.iterdir())) == ("", [])
+
+
+def test_a_run_that_writes_nothing_has_no_part_that_was_switched_off():
+    run = trainer(fast_dev_run=True)
+    assert (run.logger, run.checkpoint_callback) == (None, None)
+    own = ModelCheckpoint()
+    assert trainer(fast_dev_run=True, enable_checkpointing=True, callbacks=[own]).checkpoint_callbacks == [own]
+
+
+@pytest.mark.parametrize(("start", "epochs", "first"), [(2, 4, 1), (4, 4, 3), (0.75, 4, 2), (0.1, 4, 0)])
+def test_averaging_starts_in_the_epoch_that_lightning_starts_in(start, epochs, first):
+    rates = []
+
+    class Rates(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    averaging = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=start, annealing_epochs=0)
+    trainer(max_epochs=epochs, callbacks=[averaging, Rates()], limit_val_batches=0).fit(BoringModel())
+    assert [rate == 0.5 for rate in rates] == [epoch >= first for epoch in range(epochs)]
+    assert averaging.swa_epoch_start == start

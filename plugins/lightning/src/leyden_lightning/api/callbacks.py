@@ -274,6 +274,17 @@ def _swa(base: Any) -> Any:
             torch.device(device or "cpu")
             super().__init__(swa_lrs, *args, **kwargs)
 
+        def setup(self, trainer: Any, module: Any, stage: str) -> None:
+            # Lightning counts the epoch that it starts in from 1, one that a fraction makes included.
+            given: float = vars(self)["swa_epoch_start"]
+            if trainer.max_epochs > 0:
+                first = int(trainer.max_epochs * given) if isinstance(given, float) else given
+                self.swa_epoch_start = max(first - 1, 0)
+            try:
+                super().setup(trainer, module, stage)
+            finally:
+                self.swa_epoch_start = given
+
     return StochasticWeightAveraging
 
 

@@ -11,9 +11,28 @@ import leyden
 from leyden.plugins import available, find
 
 from leyden_lightning.api.missing import missing
+from leyden_lightning.api.rank_zero import DummyExperiment
 from leyden_lightning.api.stand_in import meta_of, stand_in
 
 DIRECTORY = "lightning_logs"
+
+
+class DummyLogger(leyden.Logger):
+    """What a Trainer with ``fast_dev_run`` has in place of its loggers: takes everything and keeps nothing."""
+
+    name = ""
+    version = ""
+    save_dir = None
+
+    @property
+    def experiment(self) -> DummyExperiment:
+        """Takes any call."""
+        return DummyExperiment()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("log_", "watch", "unwatch")):  # as log_image of some loggers
+            return DummyExperiment().nop
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def _base(name: str) -> Any:
