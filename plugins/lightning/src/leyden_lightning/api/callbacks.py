@@ -276,7 +276,7 @@ def _swa(base: Any) -> Any:
 
         def setup(self, trainer: Any, module: Any, stage: str) -> None:
             # Lightning counts the epoch that it starts in from 1, one that a fraction makes included.
-            given: float = vars(self)["swa_epoch_start"]
+            given: Any = vars(self)["swa_epoch_start"]
             if trainer.max_epochs > 0:
                 first = int(trainer.max_epochs * given) if isinstance(given, float) else given
                 self.swa_epoch_start = max(first - 1, 0)
