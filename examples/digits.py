@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -123,11 +125,13 @@ def main() -> int:
     (metrics,) = trainer.test(ckpt_path="best", datamodule=DigitsData())
 
     accuracy = metrics["test/acc"]
+    beside = Path(sys.executable).with_name("tensorboard")  # of an environment that may not be the active one
+    tensorboard = "tensorboard" if shutil.which("tensorboard") else min(str(beside), os.path.relpath(beside), key=len)
     print(f"""
 test accuracy    {accuracy:.2%} of images that training never saw, with the weights that were best in validation
 logs             {trainer.log_dir}
 best checkpoint  {trainer.checkpoint_callback.best_model_path}
-look at it with  tensorboard --logdir {Path(trainer.log_dir).parent}
+look at it with  {tensorboard} --logdir {Path(trainer.log_dir).parent}
 """)
     if accuracy < options.min_acc:
         print(f"the test accuracy {accuracy:.4f} is below {options.min_acc}", file=sys.stderr)

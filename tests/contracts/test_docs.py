@@ -15,6 +15,11 @@ from leyden.testing import TinyModule
 PAGE = Path(__file__).parents[2] / "docs" / "plugins.md"
 
 
+def other_examples():
+    """The examples that are no files of the package."""
+    return [text for text in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL) if not text.startswith("# ")]
+
+
 @pytest.fixture
 def acme(tmp_path, monkeypatch):
     """The package of the page, installed; returns its tests."""
@@ -50,11 +55,36 @@ def test_the_example_package_trains_by_name(acme, tmp_path, capsys):
     assert "acme: training TinyModule on cpu" in capsys.readouterr().out
 
 
-def test_the_example_package_keeps_the_contracts(acme, tmp_path):
+def test_the_other_examples_of_the_page_run(acme):
+    assert len(other_examples()) == 2
+    for example in other_examples():
+        exec(example, {})
+
+
+def test_every_part_of_the_example_package_is_chosen_by_its_name(acme, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACME_CHIPS", "1")
+    monkeypatch.setenv("ACME_RANK", "0")
+    trainer = Trainer(
+        precision="acme-bf16", callbacks=[{"samples_seen": {"key": "seen"}}], profiler="calls", checkpoint_io="counting",
+        logger="records", max_epochs=1, default_root_dir=tmp_path, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    history = trainer.fit(TinyModule())
+    assert history["seen"] == [16.0]
+    assert (trainer.accelerator.name, trainer.environment.name, trainer.precision.name) == ("acme", "acme", "acme-bf16")
+    assert trainer.checkpoint_io.saved == [trainer.checkpoint_callback.best_model_path]
+    assert trainer.profiler.calls["[Module]TinyModule.training_step"] == 4
+    assert "[Callback]SamplesSeen.on_train_batch_end" in capsys.readouterr().out
+
+
+def test_the_example_package_keeps_the_contracts(acme, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACME_CHIPS", "1")
     names = {}
     exec(acme, names)
     classes = [value for name, value in names.items() if name.startswith("Test")]
-    assert [kind.__name__ for kind in classes] == ["TestCounted", "TestJSONLines"]
+    assert [kind.__name__ for kind in classes] == [
+        "TestAccelerator", "TestCounted", "TestPrecision", "TestSamplesSeen", "TestCallCounter", "TestEnvironment",
+        "TestCountingIO", "TestJSONLines",
+    ]  # fmt: skip
     for kind in classes:
         for name in (name for name in dir(kind) if name.startswith("test_")):
             test, directory = getattr(kind(), name), tmp_path / kind.__name__ / name

@@ -29,6 +29,13 @@ def test_the_module_of_the_readme_trains_and_its_best_checkpoint_is_validated(bl
     assert "val/acc" in capsys.readouterr().out
 
 
+def test_the_parts_of_the_readme_are_chosen_by_name(blocks):
+    names = {"ly": ly}
+    exec(blocks[1].replace("ly.Trainer(", "trainer = ly.Trainer(", 1), names)
+    assert [type(logger).__name__ for logger in names["trainer"].loggers] == ["TensorBoardLogger", "CSVLogger"]
+    assert {"LearningRateMonitor", "EarlyStopping", "EMA"} <= {type(part).__name__ for part in names["trainer"].callbacks}
+
+
 def test_the_callback_of_the_readme_logs_the_norm_of_the_gradients(blocks):
     names = {"ly": ly, "torch": torch}
     exec(blocks[0].replace("max_epochs=20", "max_epochs=1"), names)

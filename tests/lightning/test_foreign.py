@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import leyden
 import leyden_lightning as pl
 import pytest
 import torch
@@ -103,3 +104,51 @@ def test_a_module_and_a_data_module_of_theirs_are_refused_with_the_way_out(tmp_p
     data = of_lightning("LightningDataModule", "core.datamodule")()
     with pytest.raises(TypeError, match=r"datamodule: LightningDataModule is lightning.pytorch.* import it from"):
         quiet(tmp_path, logger=False).fit(BoringModule(), datamodule=data)
+
+
+def test_a_strategy_that_overrides_what_only_lightning_calls_is_refused(tmp_path):
+    class Mine(pl.strategies.SingleDeviceStrategy):
+        def optimizer_step(self, *args, **kwargs):
+            raise AssertionError
+
+    class Further(Mine):
+        pass
+
+    with pytest.raises(TypeError) as caught:
+        quiet(tmp_path, strategy=Further())
+    assert str(caught.value) == (
+        f"strategy: {Mine.__qualname__}.optimizer_step overrides a method of Lightning's that would never be called here; "
+        "override wrap_step(module, name), which returns the function that is called for each batch"
+    )
+
+
+@pytest.mark.parametrize("argument", ["precision", "plugins"])
+def test_a_precision_that_overrides_what_only_lightning_calls_is_refused(argument, tmp_path):
+    class Mine(leyden.Precision):
+        def forward_context(self):
+            raise AssertionError
+
+    with pytest.raises(TypeError) as caught:
+        quiet(tmp_path, **{argument: Mine() if argument == "precision" else [Mine()]})
+    assert str(caught.value) == (
+        f"{argument}: {Mine.__qualname__}.forward_context overrides a method of Lightning's that would never be called here; "
+        "override wrap_step(step, device_type), backward(loss), unscale(optimizer) or step(optimizer, closure)"
+    )
+
+
+def test_a_strategy_of_ones_own_that_overrides_what_leyden_calls_is_taken(tmp_path):
+    class Mine(leyden.Strategy):
+        steps = 0
+
+        def wrap_step(self, module, name):
+            step = super().wrap_step(module, name)
+
+            def counted(*args):
+                self.steps += 1
+                return step(*args)
+
+            return counted
+
+    strategy = Mine()
+    quiet(tmp_path, logger=False, enable_checkpointing=False, strategy=strategy).fit(BoringModule())
+    assert strategy.steps == 2

@@ -261,3 +261,19 @@ def test_a_file_that_is_no_python_and_one_that_is_not_there(tmp_path, capsys):
 def test_a_script_of_today_is_left_alone():
     source = "import torch\nimport leyden as ly\n\ntrainer = ly.Trainer(max_epochs=3)\n"
     assert examine(source) == ([], source)
+
+
+def test_names_of_an_imported_module_that_are_not_there_do_not_run():
+    source = """
+import lightning as L
+import lightning.pytorch as pl
+
+fabric = L.Fabric(devices=1)
+pl.cli.LightningCLI(1)
+L.pytorch.Trainer(logger=L.pytorch.loggers.CSVLogger("a"), callbacks=[pl.callbacks.EarlyStopping("b")])
+pl.utilities.seed.seed_everything(L.Nothing)
+print(pl.__version__, pl.Trainer.from_argparse_args, other.Fabric)
+"""
+    found = {(finding.line, finding.what): finding.instead for finding in examine(source)[0] if not finding.runs}
+    assert list(found) == [(5, "L.Fabric"), (6, "pl.cli.LightningCLI"), (8, "L.Nothing")]
+    assert found[5, "L.Fabric"].startswith("Fabric is not part of this port yet; write `for batch in trainer.batches(module)")

@@ -78,14 +78,18 @@ class ProcessesLauncher:
     ) -> tuple[int, Any]:
         """Starts the ranks and waits for them; returns their exit code and what rank 0's function returned."""
         directory = Path(tempfile.mkdtemp(prefix="leyden-"))
-        job = (strategy, function, args, str(directory), os.getpid())
+        job: tuple[Any, ...] = (strategy, function, args, str(directory), os.getpid())
+        target: Callable[..., None] = _run_rank
+        if self.method != "fork":
+            target, job = _run_sent_rank, (pickle.dumps(job),)
         ranks: dict[int, BaseProcess] = {}
         try:
             with forking() if self.method == "fork" else nullcontext(), _kept_for_the_ranks():
                 for rank in range(len(strategy.device_indices)):
-                    process = context.Process(target=_run_rank, args=(rank, *job), name=f"leyden-rank-{rank}")
+                    process = context.Process(target=target, args=(rank, *job), name=f"leyden-rank-{rank}")
                     process.start()
                     ranks[rank] = process
+            del job  # it has all of the data that was given
             # The store lives here, so that it outlives every rank. It is opened when all are started: it has a thread, and a lock
             # of the C library that a thread holds during a fork is never let go of in the fork.
             _store = open_store(directory / "port")
@@ -253,6 +257,15 @@ def _watched(
         _write_exception(place, local_rank, error)
         code = 1
     return code
+
+
+def _run_sent_rank(local_rank: int, job: bytes) -> None:
+    """As :func:`_run_rank`, of what was pickled.
+
+    multiprocessing's own pickler, to which torch has added, would have the ranks share the memory of every tensor, so that each
+    one's optimizer would step the parameters of all.
+    """
+    _run_rank(local_rank, *pickle.loads(job))
 
 
 def _write_exception(place: Path, rank: int, error: BaseException) -> None:

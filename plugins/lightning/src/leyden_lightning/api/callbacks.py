@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import leyden
 import torch
+from leyden.data.streams import IndexStream
 
 from leyden_lightning.api.enums import WriteInterval
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
@@ -99,7 +100,14 @@ def _early_stopping(base: Any) -> Any:
 
 def _prediction_writer(base: Any) -> Any:
     class BasePredictionWriter(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
-        """Lightning's two methods are given the indices of the samples too: None, for leyden does not keep them."""
+        """Lightning's two methods are given the indices of the samples too.
+
+        They are None where nobody knows them before they are drawn: of a stream, of any other iterable, and of a sampler of
+        one's own.
+        """
+
+        _sampled: Any = ()
+        _indices: Any = ()
 
         @property
         def interval(self) -> WriteInterval:
@@ -121,25 +129,41 @@ def _prediction_writer(base: Any) -> Any:
         def write_on_epoch_end(self, trainer: Any, pl_module: Any, predictions: Any, batch_indices: Any) -> None:
             raise NotImplementedError(f"{type(self).__name__} needs write_on_epoch_end")
 
+        def on_predict_start(self, trainer: Any, module: Any) -> None:
+            super().on_predict_start(trainer, module)
+            self._sampled = [_sampled(loader.stream) for loader in trainer.predict_loop.loaders]
+            self._indices = [[] for _ in self._sampled]
+
         def on_predict_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
         ) -> None:
+            found = next(self._sampled[dataloader_idx], None)
+            if "epoch" in self.write_interval:
+                self._indices[dataloader_idx].append(found)
             write = self.write_on_batch_end
-            self.__dict__["write_on_batch_end"] = lambda t, m, p, b, i, d: write(t, m, p, None, b, i, d)
+            self.__dict__["write_on_batch_end"] = lambda t, m, p, b, i, d: write(t, m, p, found, b, i, d)
             try:
                 super().on_predict_batch_end(trainer, module, outputs, batch, batch_idx, dataloader_idx)
             finally:
                 del self.__dict__["write_on_batch_end"]
 
         def on_predict_epoch_end(self, trainer: Any, module: Any) -> None:
+            indices, self._indices, self._sampled = self._indices, (), ()
             write = self.write_on_epoch_end
-            self.__dict__["write_on_epoch_end"] = lambda t, m, p: write(t, m, p, None)
+            self.__dict__["write_on_epoch_end"] = lambda t, m, p: write(t, m, p, indices)
             try:
                 super().on_predict_epoch_end(trainer, module)
             finally:
                 del self.__dict__["write_on_epoch_end"]
 
     return BasePredictionWriter
+
+
+def _sampled(stream: Any) -> Iterator[Any]:
+    """The indices of each batch of a stream that this process reads; nothing where drawing them would change what is drawn."""
+    if not isinstance(stream, IndexStream) or stream.streams or not stream.quiet:
+        return iter(())
+    return ([indices] if isinstance(indices, int) else list(indices) for indices in stream.plain_indices())
 
 
 def _tqdm(base: Any) -> Any:
@@ -249,6 +273,17 @@ def _swa(base: Any) -> Any:
             # Where the average lies while it is made is nobody's business; Lightning's default is the CPU, to save memory.
             torch.device(device or "cpu")
             super().__init__(swa_lrs, *args, **kwargs)
+
+        def setup(self, trainer: Any, module: Any, stage: str) -> None:
+            # Lightning counts the epoch that it starts in from 1, one that a fraction makes included.
+            given: Any = vars(self)["swa_epoch_start"]
+            if trainer.max_epochs > 0:
+                first = int(trainer.max_epochs * given) if isinstance(given, float) else given
+                self.swa_epoch_start = max(first - 1, 0)
+            try:
+                super().setup(trainer, module, stage)
+            finally:
+                self.swa_epoch_start = given
 
     return StochasticWeightAveraging
 

@@ -1,4 +1,4 @@
-"""Objects of an installed Lightning that are handed to the port: what works by its methods is taken, the rest is refused."""
+"""Parts made for Lightning that are handed to the port: what works by its methods is taken, the rest is refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ import leyden
 
 _ROOTS = ("lightning", "pytorch_lightning", "lightning_fabric")
 _WAY_OUT = "import it from leyden_lightning, or run the script with `leyden run`, so that there is one Lightning only"
+
+_UNCALLED = {
+    leyden.Strategy: (
+        "training_step", "validation_step", "test_step", "predict_step", "pre_backward", "backward", "post_backward",
+        "optimizer_step", "batch_to_device", "process_dataloader", "model_to_device", "configure_ddp", "reduce",
+    ),
+    leyden.Precision: (
+        "pre_backward", "post_backward", "optimizer_step", "clip_gradients", "convert_input", "convert_output",
+        "forward_context", "train_step_context", "val_step_context",
+    ),
+}  # fmt: skip
+"""Methods of Lightning's that leyden's parts have not: a class that overrides one waits for calls that never come."""
+_INSTEAD = {
+    leyden.Strategy: "wrap_step(module, name), which returns the function that is called for each batch",
+    leyden.Precision: "wrap_step(step, device_type), backward(loss), unscale(optimizer) or step(optimizer, closure)",
+}
 
 
 def foreign_classes(value: Any) -> list[type]:
@@ -43,7 +59,8 @@ def taken(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Callbacks that derive from that one's ``Callback`` alone are taken as they are: a callback is its hooks.
 
     Raises:
-        TypeError: a callback, or another part, has an installed Lightning's code that needs its Trainer.
+        TypeError: a callback, or another part, has an installed Lightning's code that needs its Trainer; or a strategy or a
+            precision of one's own overrides what only Lightning calls.
     """
     found = dict(arguments)
     for name in ("callbacks", "logger", "plugins"):
@@ -54,7 +71,26 @@ def taken(arguments: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = _part(given, name, name)
     for name in ("strategy", "accelerator", "profiler"):
         refuse_foreign(found.get(name), name)
+    for name in ("strategy", "precision", "plugins"):
+        given = found.get(name)
+        for value in given if isinstance(given, list | tuple) else (given,):
+            _refuse_uncalled(value, name)
     return {name: value for name, value in found.items() if name in arguments}
+
+
+def _refuse_uncalled(value: Any, argument: str) -> None:
+    for base, names in _UNCALLED.items():
+        if not isinstance(value, base):
+            continue
+        for cls in type(value).__mro__:
+            if cls.__module__.partition(".")[0].startswith("leyden") or cls is object:
+                continue
+            for name in names:
+                if name in vars(cls):
+                    raise TypeError(
+                        f"{argument}: {cls.__qualname__}.{name} overrides a method of Lightning's that would never be called "
+                        f"here; override {_INSTEAD[base]}"
+                    )
 
 
 def _part(value: Any, name: str, argument: str) -> Any:

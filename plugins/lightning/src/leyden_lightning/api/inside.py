@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import leyden
 from leyden.checkpoint.save import gather
+from leyden.progress import BATCH_END, BATCH_START, STEP, VALIDATION
 
 from leyden_lightning.api.tools import is_overridden
 
@@ -52,8 +53,8 @@ class _AcceleratorConnector:  # its name in Lightning
 class FitLoopView:
     """``trainer.fit_loop`` as packages know it.
 
-    ``epoch_loop.val_loop._data_source.is_defined()`` says whether the run validates; everything else is asked of leyden's
-    own loop.
+    The counters are those of the Trainer, and there is one loop, so that ``epoch_loop`` is this object too. Everything else is
+    asked of leyden's own loop.
     """
 
     def __init__(self, trainer: leyden.Trainer, loop: Any) -> None:
@@ -64,8 +65,118 @@ class FitLoopView:
         """Itself: there is one loop."""
         return self
 
-    val_loop = epoch_loop
-    _data_source = epoch_loop
+    @property
+    def val_loop(self) -> _ValidationView:
+        """Whether, and on how many batches, the run validates."""
+        return _ValidationView(self._trainer)
+
+    @property
+    def max_epochs(self) -> int | None:
+        """That of the Trainer.
+
+        Raises:
+            AttributeError: it is set after a fit, where Lightning would go on training, which is said in another way here.
+        """
+        return self._trainer.max_epochs
+
+    @max_epochs.setter
+    def max_epochs(self, epochs: int) -> None:
+        if self._trainer.progress.epoch and not self._trainer.running:
+            raise AttributeError(
+                f"trainer.fit_loop.max_epochs = {epochs!r}: a further fit() begins with epoch 0 here; to go on, write "
+                f"trainer.max_epochs = {epochs!r} and trainer.fit(model, ckpt_path='last')"
+            )
+        self._trainer.max_epochs = epochs
+
+    @property
+    def min_epochs(self) -> int | None:
+        """That of the Trainer."""
+        return self._trainer.min_epochs
+
+    @property
+    def max_steps(self) -> int:
+        """That of the Trainer."""
+        return self._trainer.max_steps
+
+    @property
+    def min_steps(self) -> int | None:
+        """That of the Trainer."""
+        return self._trainer.min_steps
+
+    @property
+    def max_batches(self) -> float:
+        """Training batches of an epoch."""
+        return self._trainer.num_training_batches
+
+    @property
+    def current_epoch(self) -> int:
+        """The index of the running epoch."""
+        return self._trainer.current_epoch
+
+    @property
+    def global_step(self) -> int:
+        """Steps of all optimizers."""
+        return self._trainer.global_step
+
+    @property
+    def _batches_that_stepped(self) -> int:
+        # Lightning counts a step after the hooks of its batch, and after the validation that follows it.
+        progress = self._trainer.progress
+        return progress.global_step - bool(progress.moment in (BATCH_END, VALIDATION) and self._loop.stepped)
+
+    @property
+    def batch_idx(self) -> int:
+        """The index of the running batch of the epoch, or of the last one; -1 before any."""
+        return self._trainer.progress.batch - (not self._in_batch)
+
+    @property
+    def total_batch_idx(self) -> int:
+        """Likewise over all epochs."""
+        return self._trainer.progress.total_batches - (not self._in_batch)
+
+    @property
+    def epoch_progress(self) -> SimpleNamespace:
+        """The epochs that began, were trained and are over."""
+        progress, running = self._trainer.progress, self._trainer.running
+        ready = progress.epoch + running
+        return _counts(ready, progress.epoch + bool(running and progress.epoch_ended), progress.epoch)
+
+    @property
+    def batch_progress(self) -> SimpleNamespace:
+        """The batches of the epoch that began, were trained and are over."""
+        done, total, in_batch = self._trainer.progress.batch, self._trainer.progress.total_batches, self._in_batch
+        ending = self._trainer.progress.moment == BATCH_END
+        found = _counts(done + in_batch, done, done - ending)
+        found.total = _counts(total + in_batch, total, total - ending).current
+        found.is_last_batch = bool(self._trainer.is_last_batch)
+        return found
+
+    @property
+    def _in_batch(self) -> bool:
+        return self._trainer.progress.moment in (BATCH_START, STEP)
+
+    @property
+    def _data_source(self) -> _ValidationView:
+        return self.val_loop
+
+    def __getattr__(self, name: str) -> Any:
+        if self._loop is None:
+            raise AttributeError(f"trainer.fit_loop has no {name!r} before a fit runs")
+        return getattr(self._loop, name)
+
+
+class _ValidationView:
+    def __init__(self, trainer: leyden.Trainer) -> None:
+        self._trainer = trainer
+
+    @property
+    def _data_source(self) -> _ValidationView:
+        return self
+
+    @property
+    def max_batches(self) -> list[Any]:
+        """Batches of each loader."""
+        return list(self._trainer.num_val_batches)
 
     def is_defined(self) -> bool:
         """Whether there is data to validate with."""
@@ -74,8 +185,12 @@ class FitLoopView:
             return True
         return any(is_overridden("val_dataloader", owner) for owner in (trainer.datamodule, trainer.module) if owner is not None)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+
+def _counts(ready: int, processed: int, completed: int) -> SimpleNamespace:
+    def one() -> SimpleNamespace:
+        return SimpleNamespace(ready=ready, started=ready, processed=processed, completed=completed)
+
+    return SimpleNamespace(current=one(), total=one())
 
 
 class CheckpointConnector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib.util import find_spec
 from typing import Any
@@ -10,9 +11,28 @@ import leyden
 from leyden.plugins import available, find
 
 from leyden_lightning.api.missing import missing
+from leyden_lightning.api.rank_zero import DummyExperiment
 from leyden_lightning.api.stand_in import meta_of, stand_in
 
 DIRECTORY = "lightning_logs"
+
+
+class DummyLogger(leyden.Logger):
+    """What a Trainer with ``fast_dev_run`` has in place of its loggers: takes everything and keeps nothing."""
+
+    name = ""
+    version = ""
+    save_dir = None
+
+    @property
+    def experiment(self) -> DummyExperiment:
+        """Takes any call."""
+        return DummyExperiment()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("log_", "watch", "unwatch")):  # as log_image of some loggers
+            return DummyExperiment().nop
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def _base(name: str) -> Any:
@@ -86,3 +106,24 @@ def default_logger() -> Any:
     if "tensorboard" in names and find_spec("tensorboard"):
         return module.TensorBoardLogger()
     return module.CSVLogger() if "csv" in names else None
+
+
+def takes_the_callback(logger: leyden.Logger) -> bool:
+    """Whether a logger's ``after_save_checkpoint`` is Lightning's: given the callback that saved, and not the path."""
+    if type(logger).after_save_checkpoint is leyden.Logger.after_save_checkpoint:
+        return False
+    parameters = [parameter.name for parameter in inspect.signature(logger.after_save_checkpoint).parameters.values()]
+    return bool(parameters) and "path" not in parameters[0]
+
+
+class AfterSave:
+    """Stands for such a method of one logger, and hands on the callback."""
+
+    def __init__(self, logger: leyden.Logger, trainer: leyden.Trainer) -> None:
+        self.logger, self.trainer = logger, trainer
+
+    def __call__(self, path: str) -> None:
+        """Tells the logger of a checkpoint; not where no callback saves any."""
+        method: Any = type(self.logger).after_save_checkpoint
+        if self.trainer.checkpoint_callback is not None:
+            method(self.logger, self.trainer.checkpoint_callback)

@@ -82,7 +82,7 @@ NAMES: dict[str, str] = {
     "LitLogger": _CLOUD,
     "TestTubeLogger": "test-tube is no longer maintained, and Lightning dropped it in 1.7; choose logger='tensorboard'",
     "LoggerCollection": "Trainer(logger=[...]) takes a list, and trainer.loggers is one",
-    "DummyLogger": "leyden:Logger",
+    "DummyLogger": f"{_OWN}.loggers:",
     "DummyExperiment": f"{_OWN}.rank_zero:",
     "rank_zero_experiment": f"{_OWN}.rank_zero:",
     # strategies, accelerators, precision and other parts

@@ -13,12 +13,13 @@ from typing import Any
 import leyden
 import torch
 from leyden.messages import did_you_mean
+from leyden.plugins import available
 
-from leyden_lightning.api import argparsing
+from leyden_lightning.api import argparsing, callbacks
 from leyden_lightning.api.exceptions import MisconfigurationException, lightnings_errors
 from leyden_lightning.api.foreign import refuse_foreign, taken
 from leyden_lightning.api.inside import CheckpointConnector, FitLoopView, _AcceleratorConnector
-from leyden_lightning.api.loggers import default_logger
+from leyden_lightning.api.loggers import AfterSave, DummyLogger, default_logger, takes_the_callback
 from leyden_lightning.legacy import arguments as older
 from leyden_lightning.legacy.attributes import precision_name
 from leyden_lightning.legacy.named_precision import named, unnamed
@@ -115,6 +116,11 @@ class Trainer(leyden.Trainer):
             self.auto_scale_batch_size: Any = False
             vars(self).update(translation.kept)
             super().__init__(**given)
+            if self.fast_dev_run:
+                self._stand_ins(given)
+            for logger in self.loggers:
+                if takes_the_callback(logger):
+                    vars(logger)["after_save_checkpoint"] = AfterSave(logger, self)
             for callback in self.callbacks:
                 for name in ("on_init_start", "on_init_end"):
                     hook = own(callback, name)
@@ -123,6 +129,15 @@ class Trainer(leyden.Trainer):
                             f"{type(callback).__qualname__}.{name}", "setup, which is called with stage='fit'", definition(hook)
                         )
                         hook(self)
+
+    def _stand_ins(self, given: Mapping[str, Any]) -> None:
+        """Gives a run that writes nothing what code asks for its experiment, and for its best checkpoint's path."""
+        if given.get("logger") not in (False, []):
+            self.loggers = [DummyLogger()]
+        saves = any(plugin.name == "checkpoint" for plugin in available(leyden.Callback.group))
+        if saves and given.get("enable_checkpointing") is not False and not self.checkpoint_callbacks:
+            self.callbacks.append(callbacks.ModelCheckpoint())
+            self.bus.register(self.callbacks[-1], role="callback")
 
     def driving_parts(self) -> tuple[leyden.Component, ...]:
         """Accelerator, strategy and the precision itself, whose name has no hooks."""
@@ -309,6 +324,15 @@ class Trainer(leyden.Trainer):
         """What the loggers got, as tensors, and as it is now: a hook at an epoch's end sees this epoch's."""
         latest = self.callback_metrics
         return {name: latest[name] if name in latest else torch.tensor(value) for name, value in super().logged_metrics.items()}
+
+    @property
+    def training(self) -> bool:
+        """Whether training is running; not while a validation inside of a fit is."""
+        return bool(vars(self).get("training")) and not self.validating
+
+    @training.setter
+    def training(self, running: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # core sets it as before
+        vars(self)["training"] = running
 
     @property
     def fit_loop(self) -> Any:

@@ -79,6 +79,8 @@ class _Rewriter(cst.CSTTransformer):
         super().__init__()
         self.path = path
         self.findings: list[Finding] = []
+        self.bound: dict[str, str] = {}
+        """The names that stand for a module of Lightning's, with the path of the port's below its root."""
 
     def note(self, node: cst.CSTNode, what: str, instead: str, *, runs: bool = True, rewritten: bool = False) -> None:
         position: Any = self.get_metadata(PositionProvider, node)
@@ -95,6 +97,8 @@ class _Rewriter(cst.CSTTransformer):
             if self._is_missing(original_node, dotted, port) or port is None:
                 names.append(alias)
                 continue
+            if alias.asname is not None or "." not in dotted:
+                self.bound[_dotted(alias.asname.name) if alias.asname is not None else dotted] = port.partition(".")[2]
             root = dotted.partition(".")[0]
             if alias.asname is None and root != dotted and root != "lightning":
                 dotted, port = root, _PACKAGES[root]  # what the statement binds; submodules are there without an import
@@ -123,6 +127,17 @@ class _Rewriter(cst.CSTTransformer):
                     self.note(original_node, f"from {dotted} import {name}", lacks, runs=False)
         self.note(original_node, f"from {dotted} import ...", f"from {port} import ...", rewritten=True)
         return updated_node.with_changes(module=_expression(port))
+
+    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.Attribute:  # libcst's
+        """``pl.LightningCLI``, of a module that was imported."""
+        name, *inner = _dotted(original_node).split(".")
+        if name in self.bound and inner != ["pytorch"] and inner:
+            parts = inner[1:] if inner[0] == "pytorch" else inner  # `import lightning as L` has L.pytorch
+            path = ".".join(part for part in (self.bound[name], *parts[:-1]) if part)
+            lacks = _lacks(path, parts[-1]) if not path or path in PATHS else ""
+            if lacks:
+                self.note(original_node, f"{name}.{'.'.join(inner)}", lacks, runs=False)
+        return updated_node
 
     def _is_missing(self, node: cst.CSTNode, dotted: str, port: str | None) -> bool:
         """Whether an imported module is one that Lightning had and the port has not; then it is noted."""

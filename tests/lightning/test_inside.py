@@ -1,0 +1,207 @@
+"""What scripts read of a running fit, hand to a logger and write of predictions: as Lightning 2.6 has it."""
+
+from __future__ import annotations
+
+import pickle
+
+import leyden_lightning as pl
+import pytest
+import torch
+from leyden_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
+from leyden_lightning.demos.boring_classes import BoringModel
+from leyden_lightning.loggers import Logger
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def trainer(**options):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return pl.Trainer(**{"max_epochs": 2, "limit_train_batches": 3, "limit_val_batches": 1, "accelerator": "cpu", "devices": 1,
+                         "num_sanity_val_steps": 0, **quiet, **options})  # fmt: skip
+
+
+def counters(run):
+    loop = run.fit_loop.epoch_loop
+    batches, epochs = loop.batch_progress, run.fit_loop.epoch_progress
+    return (loop.batch_idx, loop.total_batch_idx, batches.current.ready, batches.current.completed, batches.total.ready,
+            epochs.current.ready, epochs.current.processed, epochs.current.completed, loop._batches_that_stepped)  # fmt: skip
+
+
+def test_the_counters_of_the_loop_are_those_of_lightning():
+    seen = {}
+
+    class Module(BoringModel):
+        def training_step(self, batch, batch_idx):
+            seen[f"step {self.current_epoch} {batch_idx}"] = counters(self.trainer)
+            return super().training_step(batch, batch_idx)
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen[f"end {trainer.current_epoch} {batch_idx}"] = counters(trainer)
+
+        def on_validation_start(self, trainer, pl_module):
+            seen[f"validation {trainer.current_epoch}"] = counters(trainer)
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen[f"epoch {trainer.current_epoch}"] = counters(trainer)
+
+    run = trainer(callbacks=[Watch()])
+    assert run.fit_loop.batch_idx == run.fit_loop.total_batch_idx == -1
+    run.fit(Module())
+    # What Lightning 2.6.6 says at these moments.
+    assert seen["step 1 1"] == (1, 4, 2, 1, 5, 2, 1, 1, 4)
+    assert seen["end 1 0"] == (0, 3, 1, 0, 4, 2, 1, 1, 3)
+    assert seen["validation 1"] == (2, 5, 3, 3, 6, 2, 1, 1, 5)
+    assert seen["epoch 1"] == (2, 5, 3, 3, 6, 2, 2, 1, 6)
+
+
+def test_the_limits_of_the_loop_are_those_of_the_trainer():
+    run = trainer(max_steps=5, min_epochs=1)
+    loop = run.fit_loop
+    assert (loop.max_epochs, loop.min_epochs, loop.max_steps, loop.min_steps) == (2, 1, 5, None)
+    loop.max_epochs = 1
+    assert run.max_epochs == 1
+    run.fit(BoringModel())
+    assert (loop.max_batches, loop.epoch_loop.val_loop.max_batches, run.current_epoch) == (3, [1], 1)
+    with pytest.raises(AttributeError) as caught:
+        run.fit_loop.max_epochs = 4
+    assert str(caught.value) == (
+        "trainer.fit_loop.max_epochs = 4: a further fit() begins with epoch 0 here; to go on, write trainer.max_epochs = 4 and "
+        "trainer.fit(model, ckpt_path='last')"
+    )
+
+
+def test_what_the_loop_has_of_no_name_is_said_before_a_fit():
+    with pytest.raises(AttributeError) as caught:
+        _ = trainer().fit_loop.outputs
+    assert str(caught.value) == "trainer.fit_loop has no 'outputs' before a fit runs"
+
+
+def test_a_validation_inside_of_a_fit_is_no_training():
+    """Modules ask ``trainer.training`` whether to augment a batch."""
+    seen = []
+
+    class Module(BoringModel):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            seen.append((self.trainer.training, self.trainer.validating))
+            return batch
+
+    run = trainer(max_epochs=1)
+    run.fit(Module())
+    assert seen == [(True, False)] * 3 + [(False, True)]
+    assert not run.training
+
+
+class Told(Logger):
+    name, version = "told", 0
+
+    def __init__(self):
+        super().__init__()
+        self.saved = []
+
+    def after_save_checkpoint(self, checkpoint_callback):
+        self.saved.append(checkpoint_callback)
+
+
+def test_a_logger_is_told_of_the_callback_that_saved(tmp_path):
+    logger, checkpoint = Told(), ModelCheckpoint(tmp_path / "saved")
+    run = trainer(max_epochs=1, logger=logger, enable_checkpointing=True, callbacks=[checkpoint])
+    run.fit(BoringModel())
+    assert logger.saved == [checkpoint]
+    run.save_checkpoint(tmp_path / "by-hand.ckpt")
+    assert logger.saved == [checkpoint] * 2
+    again = pickle.loads(pickle.dumps(run))
+    again.loggers[0].after_save_checkpoint("a.ckpt")
+    assert again.loggers[0].saved[-1] is again.checkpoint_callback
+
+
+def test_a_logger_that_takes_a_path_is_given_it(tmp_path):
+    class WithPath(Told):
+        def after_save_checkpoint(self, path):
+            self.saved.append(path)
+
+    logger = WithPath()
+    trainer(max_epochs=1, logger=logger, enable_checkpointing=True, callbacks=[ModelCheckpoint(tmp_path, "a")]).fit(BoringModel())
+    assert logger.saved == [str(tmp_path / "a.ckpt")]
+
+
+class Numbers(BoringModel):
+    def predict_step(self, batch, batch_idx, dataloader_idx=0):
+        return batch[0]
+
+
+def written(loaders, interval="batch_and_epoch", **options):
+    """What a writer was given of the indices, and whether the samples of each batch are those."""
+    batches, epochs = [], []
+
+    class Writer(BasePredictionWriter):
+        def write_on_batch_end(self, trainer, pl_module, prediction, batch_indices, batch, batch_idx, dataloader_idx):
+            batches.append(batch_indices)
+            if batch_indices is not None:
+                assert prediction.flatten().tolist() == batch_indices
+
+        def write_on_epoch_end(self, trainer, pl_module, predictions, batch_indices):
+            epochs.append(batch_indices)
+
+    trainer(callbacks=[Writer(interval)], **options).predict(Numbers(), loaders)
+    return batches, epochs
+
+
+DATA = TensorDataset(torch.arange(7.0))
+
+
+def test_a_prediction_writer_is_given_the_indices_of_the_samples():
+    batches, epochs = written(DataLoader(DATA, batch_size=3))
+    assert batches == [[0, 1, 2], [3, 4, 5], [6]]
+    assert epochs == [[batches]]
+
+
+def test_indices_of_several_loaders_of_samples_in_any_order_and_of_limits():
+    pl.seed_everything(1)
+    loaders = [DataLoader(DATA, batch_size=4, shuffle=True, num_workers=1), DataLoader(DATA, batch_size=None)]
+    batches, epochs = written(loaders, limit_predict_batches=2)
+    assert [len(indices) for indices in batches] == [4, 3, 1, 1]
+    assert sorted(batches[0] + batches[1]) == list(range(7))
+    assert batches[0] + batches[1] != list(range(7))
+    assert epochs == [[batches[:2], batches[2:]]]
+
+
+def test_indices_that_nobody_knows_are_none():
+    assert written([[torch.ones(1)]], interval="batch") == ([None], [])
+
+
+def test_a_run_that_writes_nothing_has_a_logger_and_a_checkpoint_callback(isolated):
+    class Module(BoringModel):
+        def on_train_start(self):
+            self.logger.experiment.add_text("note", "nothing comes of it")
+            self.logger.experiment["run"].log(1)
+            self.logger.log_image("x", [])
+            self.logger.log_metrics({"x": 1.0}, step=0)
+
+    run = trainer(fast_dev_run=True, logger=True, enable_checkpointing=True)
+    run.fit(Module())
+    assert isinstance(run.logger, pl.loggers.logger.DummyLogger)
+    assert (run.logger.name, run.logger.version, run.logger.save_dir) == ("", "", None)
+    with pytest.raises(AttributeError):
+        _ = run.logger.image
+    assert (run.checkpoint_callback.best_model_path, list(isolated.iterdir())) == ("", [])
+
+
+def test_a_run_that_writes_nothing_has_no_part_that_was_switched_off():
+    run = trainer(fast_dev_run=True)
+    assert (run.logger, run.checkpoint_callback) == (None, None)
+    own = ModelCheckpoint()
+    assert trainer(fast_dev_run=True, enable_checkpointing=True, callbacks=[own]).checkpoint_callbacks == [own]
+
+
+@pytest.mark.parametrize(("start", "epochs", "first"), [(2, 4, 1), (4, 4, 3), (0.75, 4, 2), (0.1, 4, 0)])
+def test_averaging_starts_in_the_epoch_that_lightning_starts_in(start, epochs, first):
+    rates = []
+
+    class Rates(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    averaging = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.5, swa_epoch_start=start, annealing_epochs=0)
+    trainer(max_epochs=epochs, callbacks=[averaging, Rates()], limit_val_batches=0).fit(BoringModel())
+    assert [rate == 0.5 for rate in rates] == [epoch >= first for epoch in range(epochs)]
+    assert averaging.swa_epoch_start == start
