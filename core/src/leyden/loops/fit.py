@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from leyden.data.loaders import INFINITE, Loader, set_epoch
+from leyden.data.loaders import Loader, set_epoch
 from leyden.data.source import bind_transfer, training_batches
 from leyden.data.stages import load_train, load_validation
 from leyden.loops.evaluate import EvaluateLoop
@@ -15,7 +15,7 @@ from leyden.loops.make_step import Step
 from leyden.loops.reports import report_epoch
 from leyden.loops.stopping import check_given, is_done, reads_of, stops_inside_epoch
 from leyden.loops.usual_step import bind_training
-from leyden.loops.validation_interval import validation_due, validation_interval
+from leyden.loops.validation_interval import validates_inside, validation_due, validation_interval
 from leyden.metrics.store import TRAIN_BATCH, TRAIN_EPOCH
 from leyden.module import Module
 from leyden.progress import BATCH_END, BATCH_START, EPOCH_END, EPOCH_START, STEP, VALIDATION
@@ -49,13 +49,7 @@ class FitLoop:
         self.transfer = bind_transfer(module, trainer.datamodule, trainer.strategy.device, trainer.profiler)
         self.deadline = None if trainer.max_time is None else time.monotonic() + trainer.max_time.total_seconds()
         self.validate_every = validation_interval(trainer, trainer.num_training_batches)
-        self.validates_inside = (
-            self.validate_every != INFINITE
-            or trainer.val_check_seconds is not None
-            or trainer.val_check_steps is not None
-            or trainer.val_check_samples is not None
-        )
-        """Whether validation can be due before the end of an epoch."""
+        self.validates_inside = validates_inside(trainer, self.validate_every)
         self.last_validation = time.monotonic()
         self.counts_samples = bool(trainer.loggers) or trainer.val_check_samples is not None
         """Whether samples are counted also where torch's sampler does not say how many a batch has."""

@@ -45,6 +45,12 @@ def validation_interval(trainer: Trainer, length: int | float) -> int | float:
     return max(1, part_of(length, interval))
 
 
+def validates_inside(trainer: Trainer, interval: int | float) -> bool:
+    """Whether validation can be due before the end of an epoch; ``interval`` is what :func:`validation_interval` gave."""
+    others = (trainer.val_check_seconds, trainer.val_check_steps, trainer.val_check_samples)
+    return interval != INFINITE or any(other is not None for other in others)
+
+
 def validation_due(loop: FitLoop, is_last: bool) -> bool:
     """Whether a fit validates after the batch that it has done, the last of its epoch or not."""
     trainer, progress, every = loop.trainer, loop.progress, loop.validate_every
