@@ -23,6 +23,8 @@ _USER_SIGNAL = getattr(signal, "SIGUSR1", None)
 
 _ECHO_SECONDS = 1.0
 """For how long the same signal is one and the same: a scheduler's reaches a rank directly and by way of its launcher."""
+_ECHO_OF_CTRL_C_SECONDS = 0.3
+"""Likewise of Ctrl-C, where there are several ranks; whoever means it twice is slower."""
 
 
 class Terminated(SystemExit):
@@ -76,6 +78,7 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
         yield
         return
     main = threading.get_ident()
+    echo_of_ctrl_c = _ECHO_OF_CTRL_C_SECONDS if trainer.world_size > 1 else 0.0
 
     def expire(number: int) -> None:
         received.expired = True
@@ -83,7 +86,8 @@ def deferred_interrupt(trainer: Trainer) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         starting = trainer.stage == "fit" and trainer.fit_loop is None
-        if number == received.number != signal.SIGINT and not received.expired and time.monotonic() - received.at < _ECHO_SECONDS:
+        echoes = echo_of_ctrl_c if number == signal.SIGINT else _ECHO_SECONDS
+        if number == received.number and not received.expired and time.monotonic() - received.at < echoes:
             return
         if received.at or starting:  # there is nothing to wait for
             _raise(received, number, frame)

@@ -30,6 +30,7 @@ from leyden.data.combined import CombinedLoader
 from leyden.data.dealing import Deal, Dealt, by_sample, can_be_dealt, dealt_lengths
 from leyden.data.loaders import length_of
 from leyden.data.sampler_state import SamplerState
+from leyden.data.worker_signals import iterate
 from leyden.seeding import SeededIndex, derived_seed, seed_generators
 
 _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
@@ -101,7 +102,7 @@ class Stream:
         """
         self.opened = True
         seed_generators(self.seeds.own("order", self.purpose, epoch))
-        iterator = iter(self.iterable)
+        iterator = iterate(self.iterable)
         return Opened(_Seeded(iterator, self.data_seed(epoch), 0), iterator, 0)
 
     @property
@@ -178,7 +179,7 @@ class ListStream(Stream):
     def open(self, epoch: object, done: int) -> Opened:
         """Starts at any position."""
         self.opened = True
-        iterator = iter(self.iterable)
+        iterator = iterate(self.iterable)
         return Opened(islice(iterator, done, None) if done else iterator, None, done)
 
 
@@ -201,7 +202,7 @@ class StatefulStream(Stream):
             self.iterable.load_state_dict(self._pending)
         self._pending = self._mark = None
         self._sampler.before()
-        iterator = iter(self.iterable)
+        iterator = iterate(self.iterable)
         self.opened = True
         position = done if resumes else 0
         if getattr(self.iterable, "num_workers", 0):
@@ -303,7 +304,7 @@ class IndexStream(Stream):
         if self.draws and not loader.num_workers and (self.seeds_batches or not done):
             seed_generators(self.seeds.own("order", self.purpose, epoch))  # what a data set draws when it is iterated over
         self._sampler_state.before()
-        iterator = iter(loader)
+        iterator = iterate(loader)
         self.opened = True
         return Opened(iterator, iterator, done)
 
