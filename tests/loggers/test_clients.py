@@ -330,6 +330,21 @@ def test_wandb_draws_over_the_steps_of_the_run_which_never_go_backwards_for_wand
     assert ("*", "trainer/global_step") in [(metric.glob_name or metric.name, metric.step_metric) for metric in drawn]
 
 
+def test_keys_that_wandb_keeps_for_itself_are_logged_under_others_and_that_is_said(tmp_path, capsys):
+    logger = WandbLogger(save_dir=tmp_path, mode="offline")
+    keys = ("_step", "_runtime", "_timestamp", "", "trainer/global_step")
+    for step in range(2):
+        logger.log_metrics({key: float(number) for number, key in enumerate(keys)}, step)
+    [row, _] = wandb_rows(logger)
+    found = {key: row[key] for key in row if key.startswith("metric/")}
+    assert found == {"metric/step": 0, "metric/runtime": 1, "metric/timestamp": 2, "metric/unnamed": 3,
+                     "metric/trainer/global_step": 4}  # fmt: skip
+    assert row["trainer/global_step"] == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5
+    assert said[0] == "leyden: W&B keeps '_step' for itself; the metric is logged as 'metric/step' [LYL08]"
+
+
 def test_a_run_of_wandb_that_the_user_finished_is_opened_again_under_its_id(tmp_path):
     logger = WandbLogger(save_dir=tmp_path, mode="offline", version="mine0000")
     logger.log_metrics({"loss": 1.0}, 0)

@@ -91,6 +91,28 @@ def test_two_loggers_by_name_share_one_directory(tmp_path):
         assert [(int(row["step"]), torch.tensor(float(row[key])).item()) for row in table if row[key]] == found[key]
 
 
+@pytest.mark.parametrize(
+    ("loggers", "name"),
+    [
+        (["csv", "csv"], "CSVLogger"), (["csv", {"csv": {"prefix": "a"}}], "CSVLogger"),
+        ([{"jsonl": {"version": 3}}, "csv", {"jsonl": {"version": 3}}], "JSONLinesLogger"),
+        (["tensorboard", "tensorboard"], "TensorBoardLogger"),
+    ],
+)  # fmt: skip
+def test_two_loggers_that_would_write_the_same_file_are_refused(loggers, name, tmp_path):
+    with pytest.raises(ValueError) as error:
+        Trainer(logger=loggers, default_root_dir=tmp_path)
+    root = str(tmp_path / "leyden_logs")
+    assert str(error.value) == (
+        f"two {name} of this Trainer would write into one place below {root!r}; give one of them another name"
+    )
+
+
+@pytest.mark.parametrize("other", [{"prefix": "a"}, {"sub_dir": "a"}, {"name": "a"}, {"version": "a"}])
+def test_two_event_files_that_can_be_told_apart_may_share_a_directory(other, tmp_path):
+    Trainer(logger=["tensorboard", {"tensorboard": other}], default_root_dir=tmp_path)
+
+
 def test_the_first_loggers_directory_is_the_runs(tmp_path):
     run = trainer(tmp_path, logger=[{"csv": {"name": "table"}}, {"tensorboard": {"name": "events", "version": 5}}])
     run.fit(TinyModule())
@@ -101,11 +123,11 @@ def test_the_first_loggers_directory_is_the_runs(tmp_path):
 
 
 def test_a_logger_with_a_version_of_its_own_shares_none(tmp_path):
-    run = trainer(tmp_path, logger=["csv", {"csv": {"version": 7}}, {"csv": {"version": 7}}])
+    run = trainer(tmp_path, logger=["csv", {"csv": {"version": 7}}, {"jsonl": {"version": 7}}])
     first, second, third = run.loggers
     assert first.run_directory is not second.run_directory
     assert second.run_directory is not first.run_directory
-    assert third.version == 7
+    assert third.run_directory is second.run_directory
 
 
 def test_without_a_choice_tensorboard_is_taken(tmp_path):

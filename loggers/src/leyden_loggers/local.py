@@ -69,7 +69,11 @@ class LocalLogger(RecordLogger):
                 )
 
     def connect(self, trainer: Trainer) -> None:
-        """Takes the place to write to from ``trainer``, or from a logger before this one; opens and creates nothing."""
+        """Takes the place to write to from ``trainer``, or from a logger before this one; opens and creates nothing.
+
+        Raises:
+            ValueError: both would write the same records into one file.
+        """
         super().connect(trainer)
         if self._run_directory is not None:
             return  # logged before, alone or for another Trainer: it continues where it was
@@ -80,8 +84,15 @@ class LocalLogger(RecordLogger):
             if not isinstance(other, LocalLogger) or Path(other.root_dir).resolve() != mine:
                 continue
             if self._wanted_version in (None, other._wanted_version):
+                if self._doubles(other):
+                    who = f"two {type(self).__name__} of this Trainer"
+                    raise ValueError(f"{who} would write into one place below {self.root_dir!r}; give one of them another name")
                 self._run_directory = other.run_directory
                 return
+
+    def _doubles(self, other: LocalLogger) -> bool:
+        """Whether what both write into one directory could not be told apart."""
+        return type(self) is type(other)
 
     # ---- where ----
 

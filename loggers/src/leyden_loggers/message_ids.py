@@ -10,4 +10,5 @@ IDS: dict[str, str] = {
     "LYL05": "A key has characters that MLflow does not take, and is logged under another one.",
     "LYL06": "A hyperparameter has changed, and MLflow keeps the first value of a run.",
     "LYL07": "Something else, such as another run of the same version, writes to the file of a run's values.",
+    "LYL08": "A metric has a key that Weights & Biases keeps for itself, and is logged under another one.",
 }

@@ -101,6 +101,9 @@ class TensorBoardLogger(LocalLogger):
         self._writer: SummaryWriter | None = None
         self._opened = 0
 
+    def _doubles(self, other: LocalLogger) -> bool:
+        return isinstance(other, TensorBoardLogger) and (self.sub_dir, self.prefix) == (other.sub_dir, other.prefix)
+
     @property
     def log_dir(self) -> str | None:
         """The directory of the events: the run's, or ``sub_dir`` below it; see :attr:`LocalLogger.log_dir`."""

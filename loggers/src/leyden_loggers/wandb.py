@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from leyden.messages import quoted
+from leyden.messages import notify, quoted
 
 from leyden_loggers.client import ClientLogger
 from leyden_loggers.hparams_file import readable
@@ -22,6 +22,7 @@ from leyden_loggers.records import Record
 _OWN = ("project", "name", "version", "save_dir", "mode", "prefix")
 MODES = ("online", "offline", "disabled", "shared")
 STEP = "trainer/global_step"
+_RESERVED = frozenset(("", "_step", "_runtime", "_timestamp", "_wandb", STEP))
 
 _left: list[tuple[int, Any]] = []
 """Runs whose logger is gone, each with the process that opened it, to be finished there when the next one is opened.
@@ -126,7 +127,8 @@ class WandbLogger(ClientLogger):
 
     def _write(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._in_open_run(partial(_log, values={**record.values, STEP: record.step}))
+            values = {_key(key): value for key, value in record.values.items()}
+            self._in_open_run(partial(_log, values={**values, STEP: record.step}))
 
     def _in_open_run(self, call: Callable[[Any], Any]) -> None:
         """Opens the run again if somebody has finished it; the client cannot be asked whether that is so."""
@@ -154,6 +156,14 @@ class WandbLogger(ClientLogger):
             if status != "success" and self._run is not None:
                 run, self._run = self._run, None
                 run.finish(exit_code=1)
+
+
+def _key(key: str) -> str:
+    if key not in _RESERVED:
+        return key
+    taken = f"metric/{key.strip('_') or 'unnamed'}"
+    notify("LYL08", f"W&B keeps {key!r} for itself; the metric is logged as {taken!r}")
+    return taken
 
 
 def _log(run: Any, values: Mapping[str, Any]) -> None:
