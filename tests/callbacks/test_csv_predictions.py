@@ -105,7 +105,7 @@ def test_each_process_writes_the_samples_that_it_predicted(tmp_path):
         (lambda x, _: x.sum(), TypeError,
          "a single tensor as 'prediction'; expected a tensor with a row for each sample, or a dict of such tensors and lists of "
          "plain values"),
-        (lambda x, _: {"out": [x]}, TypeError, "list [Tensor of shape"),
+        (lambda x, _: {"out": [x]}, TypeError, "list [Tensor of shape (4, 8)"),
         (lambda x, _: None, TypeError, "NoneType None as 'prediction'; expected a tensor"),
         (lambda x, _: {"a": x[:, 0], "b": [1]}, ValueError, "columns of different lengths: 'a' has 4, 'b' has 1"),
         (lambda x, i: {"ab"[i]: x[:, 0]}, ValueError, "columns 'b' for batch 1, and before 'a'"),

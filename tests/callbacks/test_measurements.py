@@ -371,6 +371,11 @@ def test_processes_compare_themselves(tmp_path, clock):
     assert run_ranks(train) == [(1, 3.0), (1, 3.0)]
 
 
+def test_a_second_fit_compares_anew(fit):
+    slow = SlowRank(every_n_steps=4)
+    assert [len(fit(slow, log_every_n_steps=4, max_epochs=1).history["slow_rank/ratio"]) for _ in range(2)] == [1, 1]
+
+
 def test_alone_a_process_is_never_slow(fit, capsys):
     trainer = fit({"slow_rank": {"every_n_steps": 2}}, log_every_n_steps=2)
     assert trainer.history["slow_rank/ratio"] == [1.0] * 4

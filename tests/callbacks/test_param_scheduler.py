@@ -109,6 +109,15 @@ def test_a_run_whose_steps_change_is_as_long_as_it_is(watched, fit, tmp_path, fi
     assert rates(watched("lr", GradientAccumulationScheduler({0: 2, 1: 1}), scheduler)) == [0, 0.5, 1, 1.25, 1.5, 1.75]
 
 
+@pytest.mark.parametrize("interval", ["1 step", "3 steps"])
+def test_a_resumed_run_has_the_values_of_the_whole_one_however_often_they_are_set(watched, tmp_path, interval):
+    save = LambdaCallback(on_train_batch_end=lambda trainer: trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt"))
+    whole = watched("lr", every(interval, ParamScheduler(lr="linear")), save)
+    for step in range(1, 8):
+        resumed = watched("lr", every(interval, ParamScheduler(lr="linear")), ckpt_path=str(tmp_path / f"{step}.ckpt"))
+        assert resumed == whole[step:]
+
+
 def test_accumulated_batches_are_one_step(watched):
     assert rates(watched("lr", ParamScheduler(lr="linear"), accumulate_grad_batches=2)) == [0.1, 0.075, 0.05, 0.025]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from leyden import Callback
 from leyden.intervals import parse_interval
+from leyden.limits import Limit
 from leyden.messages import alternatives, shown
 from torch import Tensor
 
@@ -98,6 +99,7 @@ class ParamScheduler(Callback):
         self._options = tuple(curves)
         self._values: dict[str, Callable[[int], float]] = {}
         self._last = -1
+        self._goes_on = False
 
     def _read(self, option: str, given: Any, curve: str) -> Any:
         """A curve as a function or as ``(curve, points)``, each point a moment and a value."""
@@ -123,10 +125,24 @@ class ParamScheduler(Callback):
         optimizer = "" if self.optimizer_idx is None else f" of optimizer {self.optimizer_idx}"
         return f"{type(self).__qualname__}({', '.join(self._options)}{optimizer})"
 
+    # ---- state ----
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which options it moves, whose values the optimizers keep."""
+        return {"options": list(self._options)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Knows that the optimizers have them back."""
+        self._goes_on = True
+
     # ---- the run ----
 
+    def setup(self, trainer: Trainer, module: Module, stage: str) -> None:
+        """A fit starts anew; one that goes on from a checkpoint gets its state after this."""
+        self._goes_on = False
+
     def on_train_start(self, trainer: Trainer, module: Module) -> None:
-        """Works out how long the run is, and sets the values of the first step.
+        """Works out how long the run is, and sets the values of the first step; a run that goes on has them, if it is limited.
 
         Raises:
             ValueError: no optimizer has such an option, somebody else sets it too, or the run has no length.
@@ -136,7 +152,13 @@ class ParamScheduler(Callback):
         length = _Length(trainer, self.state_key)
         self._values = {option: self._bind(option, given, length) for option, given in self.curves.items()}
         self._last = -1
-        self._set(trainer)
+        if not (self._goes_on and self._is_limited(trainer)):
+            self._set(trainer)
+
+    def _is_limited(self, trainer: Trainer) -> bool:
+        """Whether values are not set after each step but as ``every()`` and its like say."""
+        limits = (participant.plugin for participant in trainer.bus.participants if isinstance(participant.plugin, Limit))
+        return any(limit.name.startswith(f"{self.state_key} ") for limit in limits)
 
     def on_train_batch_end(self, trainer: Trainer, module: Module, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Sets the values of the coming step."""

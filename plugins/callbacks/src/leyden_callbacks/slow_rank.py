@@ -49,6 +49,11 @@ class SlowRank(Callback):
         self._own, self._batches = 0.0, 0
         self._since: float | None = None
 
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Begins anew."""
+        self._last_step = trainer.global_step
+        self._begin()
+
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """An epoch's first batch is not counted: workers start, and what lies between two epochs is no step."""
         self._since = None
