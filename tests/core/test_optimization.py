@@ -925,6 +925,14 @@ def test_a_monitor_beside_the_scheduler_is_its_monitor():
     assert trainer.lr_scheduler_configs[0].monitor == "val_loss"
 
 
+@pytest.mark.parametrize("interval", ["epoch", "step", "validation"])
+def test_a_monitor_of_a_scheduler_that_goes_by_no_value_need_not_be_logged(interval):
+    module = Scheduled(lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.5), monitor="val_lozz", interval=interval)
+    trainer = Trainer(max_epochs=1, limit_train_batches=1)
+    trainer.fit(module)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5 * module.lr
+
+
 def test_a_monitor_that_was_not_logged_is_an_error():
     module = Scheduled(lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o), monitor="val_lozz")
     with pytest.raises(ValueError) as caught:

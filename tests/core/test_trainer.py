@@ -283,3 +283,11 @@ def test_a_logger_that_is_set_hears_what_one_that_was_given_hears(how):
     trainer.fit(TinyModule())
     assert old.heard == ["connect"]
     assert list(dict.fromkeys(new.heard)) == ["connect", "on_train_start"]
+
+
+def test_max_steps_is_heeded_where_a_batch_makes_two_steps():
+    module, trainer = TinyModule(), Trainer(max_steps=3)
+    for batch in trainer.batches(module, [(torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64))] * 9):
+        for _ in range(2):
+            trainer.step(nn.functional.cross_entropy(module(batch[0]), batch[1]))
+    assert (trainer.global_step, trainer.progress.total_batches) == (4, 2)

@@ -226,7 +226,7 @@ class FitLoop:
         progress.moment = ""
         if trainer.interrupt_requested:
             trainer.stop_for_signal()
-        may_stop = trainer.should_stop or progress.global_step == trainer.max_steps or self.deadline is not None
+        may_stop = trainer.should_stop or progress.global_step >= trainer.max_steps != -1 or self.deadline is not None
         return may_stop and stops_inside_epoch(self)
 
     def _end_epoch(self) -> None:

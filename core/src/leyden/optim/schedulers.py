@@ -60,13 +60,13 @@ class Schedulers:
         for config in configs:
             if config.paused or count % config.frequency or not self._may_step(config):
                 continue
-            if not config.reduce_on_plateau and config.monitor is None:
+            if not config.reduce_on_plateau:  # a monitor given all the same, as much code has it, is none of its business
                 self._module.lr_scheduler_step(config.scheduler, None)
                 continue
             latest = self._metrics.callback_metrics
             value = self._agreed(latest.get(config.monitor or ""))
             if value is not None:
-                self._module.lr_scheduler_step(config.scheduler, value if config.reduce_on_plateau else None)
+                self._module.lr_scheduler_step(config.scheduler, value)
             elif config.strict:
                 raise ValueError(
                     f"{type(config.scheduler).__name__} monitors {config.monitor!r}, which was not logged"
