@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import leyden_lightning as pl
 import pytest
@@ -11,6 +12,7 @@ from leyden_lightning.callbacks import BasePredictionWriter, Callback, ModelChec
 from leyden_lightning.demos.boring_classes import BoringModel
 from leyden_lightning.loggers import Logger
 from torch.utils.data import DataLoader, TensorDataset
+from tqdm import tqdm
 
 
 def trainer(**options):
@@ -205,3 +207,64 @@ def test_averaging_starts_in_the_epoch_that_lightning_starts_in(start, epochs, f
     trainer(max_epochs=epochs, callbacks=[averaging, Rates()], limit_val_batches=0).fit(BoringModel())
     assert [rate == 0.5 for rate in rates] == [epoch >= first for epoch in range(epochs)]
     assert averaging.swa_epoch_start == start
+
+
+def test_a_bar_of_ones_own_reads_the_lengths_of_the_run_and_nothing_else_is_drawn(capsys):
+    seen = []
+
+    class Own(pl.callbacks.ProgressBar):
+        def __init__(self):
+            super().__init__()
+            self.enable = True  # as the documentation has it
+
+        def disable(self):
+            self.enable = False
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            seen.append((batch_idx / self.total_train_batches, self.total_val_batches, self.trainer is trainer))
+
+    own = Own()
+    run = trainer(max_epochs=1, limit_train_batches=2, enable_progress_bar=True, callbacks=[own])
+    run.fit(BoringModel())
+    assert seen == [(0.0, 1, True), (0.5, 1, True)]
+    assert run.progress_bar_callback is own
+    run.test(BoringModel(), verbose=False)
+    assert own.total_test_batches == 64
+    run.predict(BoringModel())
+    assert own.total_predict_batches == 64
+    assert "Epoch" not in capsys.readouterr().err
+
+
+def test_a_bar_of_tqdm_is_switched_off_and_on(capsys):
+    bar = pl.callbacks.TQDMProgressBar(refresh_rate=3)
+    bar.disable()
+    run = trainer(max_epochs=1, enable_progress_bar=True, callbacks=[bar])
+    run.fit(BoringModel())
+    assert (bar.is_enabled, bar.is_disabled, capsys.readouterr().err.count("Epoch")) == (False, True, 0)
+    bar.enable()
+    run.fit(BoringModel())
+    assert (bar.refresh_rate, bar.is_enabled, capsys.readouterr().err.count("Epoch")) == (3, True, 1)
+
+
+def test_bars_of_tqdm_are_those_that_overrides_return(monkeypatch):
+    made = []
+
+    class Own(pl.callbacks.TQDMProgressBar):
+        def init_validation_tqdm(self):
+            bar = super().init_validation_tqdm()
+            bar.set_description("running validation")
+            made.append(bar)
+            return bar
+
+        def init_train_tqdm(self):
+            made.append(tqdm(desc="own", total=3, file=sys.stderr))
+            return made[-1]
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    own = Own()
+    trainer(max_epochs=1, enable_progress_bar=True, callbacks=[own]).fit(BoringModel())
+    train, validation = made
+    assert (train.n, train.desc, validation.n, validation.desc) == (3, "own", 1, "running validation: ")
+    pickle.dumps(own.state_dict())
+    assert own._drawn is None

@@ -166,26 +166,118 @@ def _sampled(stream: Any) -> Iterator[Any]:
     return ([indices] if isinstance(indices, int) else list(indices) for indices in stream.plain_indices())
 
 
+class _Counts:
+    """What bars of one's own read of the run, and how they are switched off."""
+
+    refresh_rate: int
+    _trainer: Any = None
+    _rate: int | None = None
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        """Remembers the run."""
+        self._trainer = trainer
+
+    @property
+    def trainer(self) -> Any:
+        """The run, from ``setup`` on."""
+        return self._trainer
+
+    @property
+    def total_train_batches(self) -> float:
+        """Training batches of an epoch."""
+        batches: float = self._trainer.num_training_batches
+        return batches
+
+    @property
+    def total_val_batches(self) -> float:
+        """Batches of the running validation, of all loaders together."""
+        trainer = self._trainer
+        batches: float = sum(trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches)
+        return batches
+
+    @property
+    def total_test_batches(self) -> float:
+        """Batches of a test, of all loaders together."""
+        batches: float = sum(self._trainer.num_test_batches)
+        return batches
+
+    @property
+    def total_predict_batches(self) -> float:
+        """Batches to predict, of all loaders together."""
+        batches: float = sum(self._trainer.num_predict_batches)
+        return batches
+
+    def disable(self) -> None:
+        """Shows nothing from the next bar on."""
+        self._rate, self.refresh_rate = self.refresh_rate or self._rate, 0
+
+    def enable(self) -> None:
+        """Shows bars again."""
+        self.refresh_rate = self.refresh_rate or self._rate or 1
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether bars are shown."""
+        return self.refresh_rate > 0
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether none is."""
+        return not self.is_enabled
+
+
+def _progress(base: Any) -> Any:
+    class ProgressBar(_Counts, base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        """Draws nothing itself, as Lightning's; those that do derive from leyden's."""
+
+        def __init__(self) -> None:
+            base.__init__(self, 0)
+
+    return ProgressBar
+
+
+_BARS = {"Sanity check": "sanity", "Validation": "validation", "Test": "test", "Predict": "predict"}
+
+
 def _tqdm(base: Any) -> Any:
-    class TQDMProgressBar(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+    class TQDMProgressBar(_Counts, base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+        _drawn: Any = None
+
+        def make_bar(self, description: str, total: int | None, done: int, *, nested: bool, leave: bool) -> Any:
+            made = super().make_bar(description, total, done, nested=nested, leave=leave)
+            self._drawn = getattr(made, "_bar", None)
+            if self._drawn is not None:
+                own = getattr(self, f"init_{_BARS.get(description, 'train')}_tqdm")()
+                if own is not self._drawn:
+                    made.abandon(erase=True)
+                    made._bar = own
+                self._drawn = None  # a bar cannot be pickled, and this callback may be
+            return made
+
+        def _init_tqdm(self) -> Any:
+            """The bar of tqdm that is about to be drawn, for overrides to change or replace."""
+            return self._drawn
+
+        init_sanity_tqdm = init_train_tqdm = init_validation_tqdm = init_test_tqdm = init_predict_tqdm = _init_tqdm
+
         def __init__(self, refresh_rate: int = 1, process_position: int = 0, leave: bool = False) -> None:
             if process_position:
                 raise MisconfigurationException(
                     f"TQDMProgressBar(process_position={process_position!r}): bars find their own place; leave it out"
                 )
-            super().__init__(refresh_rate, leave)
+            base.__init__(self, refresh_rate, leave)
 
     return TQDMProgressBar
 
 
 def _rich(base: Any) -> Any:
-    class RichProgressBar(base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
+    class RichProgressBar(_Counts, base, metaclass=meta_of(base)):  # type: ignore[misc, metaclass]  # made when asked for
         def __init__(self, refresh_rate: int = 100, leave: bool = False, theme: Any = None, console_kwargs: Any = None) -> None:
             if theme is not None or console_kwargs:
                 raise MisconfigurationException(
                     "RichProgressBar(theme=..., console_kwargs=...): leyden's bar has one look; leave them out"
                 )
-            super().__init__(refresh_rate, leave)
+            base.__init__(self, refresh_rate, leave)
 
     return RichProgressBar
 
@@ -332,6 +424,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "ModelCheckpoint": ("ModelCheckpoint", _model_checkpoint),
     "EarlyStopping": ("EarlyStopping", _early_stopping),
     "BasePredictionWriter": ("PredictionWriter", _prediction_writer),
+    "ProgressBar": ("ProgressBar", _progress),
     "TQDMProgressBar": ("TQDMProgressBar", _tqdm),
     "RichProgressBar": ("RichProgressBar", _rich),
     "ModelSummary": ("ModelSummary", _summary),

@@ -63,10 +63,11 @@ NAMES: dict[str, str] = {
     **{name: f"callbacks/{name}" for name in (
         "BackboneFinetuning", "BaseFinetuning", "BatchSizeFinder", "DeviceStatsMonitor", "EarlyStoppingReason",
         "GradientAccumulationScheduler", "LambdaCallback", "LearningRateFinder", "LearningRateMonitor",
-        "OnExceptionCheckpoint", "ProgressBar", "SpikeDetection",
+        "OnExceptionCheckpoint", "SpikeDetection",
         "ThroughputMonitor", "Timer", "Tuner", "TrainingSpikeException", "summarize",
     )},
-    "ProgressBarBase": "callbacks/ProgressBar",
+    "ProgressBar": f"{_OWN}.callbacks:",
+    "ProgressBarBase": f"{_OWN}.callbacks:ProgressBar",
     "GPUStatsMonitor": "callbacks/DeviceStatsMonitor",
     "XLAStatsMonitor": "callbacks/DeviceStatsMonitor",
     "LearningRateLogger": "callbacks/LearningRateMonitor",

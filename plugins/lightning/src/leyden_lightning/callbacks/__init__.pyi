@@ -12,8 +12,6 @@ from leyden_callbacks.learning_rate_finder import LearningRateFinder as Learning
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor as LearningRateMonitor
 from leyden_callbacks.learning_rate_monitor import LearningRateMonitor as _LearningRateMonitor
 from leyden_callbacks.on_exception_checkpoint import OnExceptionCheckpoint as OnExceptionCheckpoint
-from leyden_callbacks.progress.base import ProgressBar as ProgressBar
-from leyden_callbacks.progress.base import ProgressBar as _ProgressBar
 from leyden_callbacks.spike_detection import SpikeDetection as SpikeDetection
 from leyden_callbacks.throughput import ThroughputMonitor as ThroughputMonitor
 from leyden_callbacks.timer import Timer as Timer
@@ -24,6 +22,8 @@ from leyden_lightning.api.callbacks import EarlyStopping as EarlyStopping
 from leyden_lightning.api.callbacks import ModelCheckpoint as ModelCheckpoint
 from leyden_lightning.api.callbacks import ModelPruning as ModelPruning
 from leyden_lightning.api.callbacks import ModelSummary as ModelSummary
+from leyden_lightning.api.callbacks import ProgressBar as ProgressBar
+from leyden_lightning.api.callbacks import ProgressBar as _ProgressBar
 from leyden_lightning.api.callbacks import RichModelSummary as RichModelSummary
 from leyden_lightning.api.callbacks import RichProgressBar as RichProgressBar
 from leyden_lightning.api.callbacks import StochasticWeightAveraging as StochasticWeightAveraging
