@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from leyden.messages import add_note, listed
 from leyden.module import Module
@@ -24,7 +25,7 @@ def refuse_parameters(module: Module) -> None:
     """
     for kind, named in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
         for name, tensor in named:
-            if tensor.is_inference():
+            if not is_lazy(tensor) and tensor.is_inference():  # one that waits for its first batch to have a shape is neither
                 raise RuntimeError(
                     f"the {kind} {name!r} of {type(module).__name__} was made in validate(), test() or predict(), under "
                     f"torch.inference_mode, and cannot be trained with; {_WAY_OUT}"
