@@ -196,6 +196,21 @@ def test_a_run_goes_on_exactly_with_any_loader(kind, capsys):
     assert said is (kind in READ_AGAIN)
 
 
+@pytest.mark.parametrize("kind", ["a generator of the user's", "a sampler that draws from torch"])
+def test_a_limited_epoch_goes_on_exactly_after_its_last_batch(kind):
+    whole = whole_run(data=LOADERS[kind], limit_train_batches=4)
+    at = next(number for number, call in enumerate(whole[1], 1) if call[0] == "on_validation_end")
+    assert_goes_on(at, whole, data=LOADERS[kind], limit_train_batches=4)
+
+
+def test_a_batch_of_a_stream_with_state_that_has_begun_is_not_left_out():
+    kind = LOADERS["a stream with state"]
+    whole = whole_run(data=kind)
+    begun = [number for number, call in enumerate(whole[1], 1) if call[0] == "on_train_batch_start"]
+    for at in (begun[0], begun[2]):
+        assert_goes_on(at, whole, data=kind)
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize(
     "kind", ["shuffled", "weighted", "a generator of the user's", "a batch sampler of the user's", "a stream"]

@@ -148,8 +148,14 @@ class Stream:
         """The epoch is over, or reading ended early."""
         self.opened = False
 
-    def finish(self, epoch: object, done: int) -> None:
-        """Leaves samplers as an epoch would whose ``done`` batches have all been done, without reading one."""
+    def finish(self, epoch: object, done: int, reads: int | float) -> None:
+        """Leaves samplers as an epoch would whose ``done`` batches have all been done, without reading one.
+
+        Args:
+            epoch: which one.
+            done: batches of it.
+            reads: batches that it reads at most; infinite where it ends when no more come.
+        """
 
     def end(self) -> None:
         """Ends what outlives an epoch."""
@@ -213,6 +219,11 @@ class StatefulStream(Stream):
     def seeds_steps(self) -> bool:
         """Always: what the loader draws where it goes on from a state is its own affair."""
         return True
+
+    @property
+    def repeats_batches(self) -> bool:
+        """Never: the loader's state is that behind the batch."""
+        return False
 
     def mark(self) -> None:
         """Remembers the state, which the batch read ahead is not to be part of."""
@@ -286,6 +297,8 @@ class IndexStream(Stream):
     @property
     def repeats_batches(self) -> bool:
         """See the base class; in a worker, and behind a sampler that shares a generator, each batch is seeded."""
+        if self.stateful_data:
+            return False  # its state is that behind the batch
         return not self.draws or self.seeds_batches or not self.quiet or self.loader.num_workers > 0
 
     def open(self, epoch: object, done: int) -> Opened:
@@ -405,12 +418,13 @@ class IndexStream(Stream):
         if self.stateful_data:
             self._marked = self.loader.dataset.state_dict()  # type: ignore[attr-defined]  # stateful_data
 
-    def finish(self, epoch: object, done: int) -> None:
+    def finish(self, epoch: object, done: int, reads: int | float) -> None:
         """Draws the indices of the epoch, so that a sampler's generators go on from there."""
         if self.streams or (self.quiet and not self._sampler_state.has_state):
             return
         self._epoch, self._position = epoch, 0
-        next(islice(self.indices(), done + self._ahead, None), None)
+        number = None if reads == float("inf") else done + self._ahead
+        deque(islice(self.indices(), number), maxlen=0)  # no index more than the epoch drew, for each may draw numbers
 
     def end(self) -> None:
         """Ends workers that were kept between epochs."""

@@ -151,7 +151,7 @@ class FitLoop:
             is_last |= trainer.is_last_batch
             if (moment and self._finish_batch(self.stepped, is_last)) or is_last:
                 assert loader.stream is not None
-                loader.stream.finish(progress.epoch, batch_idx)
+                loader.stream.finish(progress.epoch, batch_idx, reads_of(self))
                 return
 
         carries = trainer.carry_accumulation and progress.epoch + 1 != trainer.max_epochs  # the last window is always stepped
