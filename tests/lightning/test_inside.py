@@ -268,3 +268,83 @@ def test_bars_of_tqdm_are_those_that_overrides_return(monkeypatch):
     assert (train.n, train.desc, validation.n, validation.desc) == (3, "own", 1, "running validation: ")
     pickle.dumps(own.state_dict())
     assert own._drawn is None
+
+
+def test_early_stopping_is_checked_at_another_moment():
+    """As the documentation has it: not after each validation, but when training ends."""
+
+    class Own(pl.callbacks.EarlyStopping):
+        def on_validation_end(self, trainer, pl_module):
+            pass
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            pass
+
+        def on_train_end(self, trainer, pl_module):
+            self._run_early_stopping_check(trainer)
+
+    class Module(BoringModel):
+        def validation_step(self, batch, batch_idx):
+            self.log("x", float("inf") if self.current_epoch else 1.0)
+
+    stopping = Own("x", patience=1)
+    trainer(max_epochs=1, callbacks=[stopping]).fit(Module())
+    assert (stopping.wait_count, stopping.best_score.item(), stopping.stopped_epoch) == (0, 1.0, 0)
+    trainer(callbacks=[stopping]).fit(Module())
+    assert stopping.stopping_reason_message == "x is inf; the best was inf"
+
+
+class Counter(Callback):
+    def __init__(self, what):
+        self.what, self.count = what, 0
+
+    @property
+    def state_key(self):
+        return self._generate_state_key(what=self.what)
+
+    def on_train_epoch_end(self, *args, **kwargs):
+        self.count += 1
+
+    def state_dict(self):
+        return {"count": self.count}
+
+
+def test_callbacks_of_one_class_tell_their_states_apart(tmp_path):
+    run = trainer(callbacks=[Counter("a"), Counter("b")])
+    run.fit(BoringModel())
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    states = torch.load(tmp_path / "a.ckpt", weights_only=True)["callbacks"]
+    assert {key: states[key] for key in states if "Counter" in key} == {
+        "Counter{'what': 'a'}": {"count": 2}, "Counter{'what': 'b'}": {"count": 2}
+    }  # fmt: skip
+
+
+def test_the_loop_reads_the_data_for_configure_optimizers():
+    lengths = []
+
+    class Module(BoringModel):
+        def configure_optimizers(self):
+            self.trainer.fit_loop.setup_data()
+            lengths.append((len(self.trainer.train_dataloader), self.trainer.num_training_batches))
+            return super().configure_optimizers()
+
+    trainer(max_epochs=1).fit(Module())
+    assert lengths == [(64, 3)]
+
+
+def test_what_torch_compile_made_of_a_module_is_refused():
+    with pytest.raises(TypeError) as caught:
+        trainer().fit(torch.compile(BoringModel(), backend="eager"))
+    assert str(caught.value) == (
+        "model: torch.compile made this of BoringModel; give the module itself, and Trainer(compile=True), or a dict of "
+        "torch.compile's options"
+    )
+
+
+def test_what_scripts_ask_the_strategy():
+    strategy = trainer().strategy
+    assert (strategy.global_rank, strategy.is_global_zero, strategy.strategy_name) == (0, True, "single_device")
+    assert strategy.reduce(torch.tensor(2.0)).item() == strategy.reduce(2, reduce_op="sum").item() == 2
+    with pytest.raises(ValueError) as caught:
+        strategy.reduce(torch.tensor(2.0), reduce_op="max")
+    assert str(caught.value) == "strategy.reduce(group=None, reduce_op='max'): it is a 'mean' or a 'sum' over all processes"

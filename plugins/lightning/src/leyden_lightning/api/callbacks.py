@@ -95,6 +95,16 @@ def _early_stopping(base: Any) -> Any:
                     kwargs.setdefault("log_rank_zero_only", False)  # Lightning's default: every rank says it
                 super().__init__(monitor, *args, **kwargs)
 
+        def _run_early_stopping_check(self, trainer: Any) -> None:
+            # What the documentation calls to check at another moment.
+            value = trainer.callback_metrics.get(self.monitor)
+            if value is None or trainer.fast_dev_run:
+                return
+            reason, why = self._judge(float(value), trainer)
+            if reason.name != "NOT_STOPPED":
+                self.stopping_reason, self.stopping_reason_message = reason, why
+                self.stopped_epoch, trainer.should_stop = trainer.current_epoch, True
+
     return EarlyStopping
 
 

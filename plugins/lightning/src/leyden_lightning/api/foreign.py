@@ -14,7 +14,7 @@ _WAY_OUT = "import it from leyden_lightning, or run the script with `leyden run`
 _UNCALLED = {
     leyden.Strategy: (
         "training_step", "validation_step", "test_step", "predict_step", "pre_backward", "backward", "post_backward",
-        "optimizer_step", "batch_to_device", "process_dataloader", "model_to_device", "configure_ddp", "reduce",
+        "optimizer_step", "batch_to_device", "process_dataloader", "model_to_device", "configure_ddp",
     ),
     leyden.Precision: (
         "pre_backward", "post_backward", "optimizer_step", "clip_gradients", "convert_input", "convert_output",

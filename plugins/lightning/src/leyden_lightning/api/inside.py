@@ -70,6 +70,10 @@ class FitLoopView:
         """Whether, and on how many batches, the run validates."""
         return _ValidationView(self._trainer)
 
+    def setup_data(self) -> None:
+        """Reads the training loader, so that its length is known in ``configure_optimizers``."""
+        _ = self._trainer.estimated_stepping_batches
+
     @property
     def max_epochs(self) -> int | None:
         """That of the Trainer.

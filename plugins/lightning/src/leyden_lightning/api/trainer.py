@@ -162,6 +162,7 @@ class Trainer(leyden.Trainer):
         with self._generation(), lightnings_errors():
             refuse_foreign(model, "model")
             refuse_foreign(datamodule, "datamodule")
+            _refuse_compiled(model)
             yield
 
     # ---- what to run ----
@@ -409,6 +410,15 @@ class Trainer(leyden.Trainer):
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{did_you_mean(name, dir(type(self)))}")
+
+
+def _refuse_compiled(model: Any) -> None:
+    original = getattr(model, "_orig_mod", None)
+    if isinstance(original, leyden.Module):
+        raise TypeError(
+            f"model: torch.compile made this of {type(original).__name__}; give the module itself, and Trainer(compile=True), or "
+            f"a dict of torch.compile's options"
+        )
 
 
 def _has_summary(callbacks: Any) -> bool:

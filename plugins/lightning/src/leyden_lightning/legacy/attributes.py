@@ -190,6 +190,21 @@ def _accept_weights_only() -> None:
     setattr(leyden.Module, load.__name__, classmethod(replacement))
 
 
+def _generate_state_key(callback: leyden.Callback, **kwargs: Any) -> str:
+    """A ``state_key`` of the class's name and of what tells one of its objects from another."""
+    return f"{type(callback).__qualname__}{kwargs!r}"
+
+
+def _reduce(strategy: leyden.Strategy, tensor: Any, group: Any = None, reduce_op: str = "mean") -> torch.Tensor:
+    """The mean or the sum of a tensor over all processes."""
+    if group is not None or reduce_op not in ("mean", "avg", "sum"):
+        raise ValueError(
+            f"strategy.reduce(group={group!r}, reduce_op={reduce_op!r}): it is a 'mean' or a 'sum' over all processes"
+        )
+    reduced = strategy.all_reduce(torch.as_tensor(tensor, device=strategy.device).clone(), "sum")
+    return reduced if reduce_op == "sum" else reduced / strategy.world_size
+
+
 def add() -> None:
     """Adds them, once."""
     if hasattr(leyden.Module, "use_amp"):
@@ -225,6 +240,7 @@ def add() -> None:
     )  # fmt: skip
     extend(leyden.DataModule, allow_zero_length_dataloader_with_multiple_devices=False)
     extend(leyden.Logger, summary=property(Summary))
+    extend(leyden.Callback, _generate_state_key=_generate_state_key)
     _accept_weights_only()
     extend(
         leyden.Strategy,
@@ -232,5 +248,9 @@ def add() -> None:
         model=property(_module_of),
         optimizers=property(_optimizers_of),
         root_device=property(lambda strategy: strategy.device),
+        global_rank=property(lambda strategy: strategy.rank),
+        is_global_zero=property(lambda strategy: strategy.rank == 0),
+        strategy_name=property(lambda strategy: strategy.name),
+        reduce=_reduce,
         save_checkpoint=_save_checkpoint,
     )
