@@ -258,9 +258,15 @@ def test_a_stalled_worker_is_announced_with_the_batch_and_the_process(monkeypatc
     said = []
     file = tmp_path / "go"
 
+    line = inspect.getsourcelines(Slow.__getitem__)[1] + 2
+    wanted = (
+        rf"waiting \d+ s for batch 2 of train_dataloaders: worker 0 \(process \d+\) is in __getitem__, {re.escape(__file__)} "
+        rf"line {line}; timeout=... on the DataLoader makes this an error"
+    )
+
     def notify(message_id, text, *, every_rank):
         said.append(text)
-        if "batch 2" in text and "__getitem__" in text:
+        if re.fullmatch(wanted, text):  # and not where the worker was seen looking for the file
             file.touch()
 
     monkeypatch.setattr(leyden.data.reading, "STALL_SECONDS", 0.05)
@@ -268,11 +274,6 @@ def test_a_stalled_worker_is_announced_with_the_batch_and_the_process(monkeypatc
     module = Counts()
     fit(DataLoader(Slow(file), batch_size=2, num_workers=1), module)
     assert module.trained == 4
-    line = inspect.getsourcelines(Slow.__getitem__)[1] + 2
-    wanted = (
-        rf"waiting \d+ s for batch 2 of train_dataloaders: worker 0 \(process \d+\) is in __getitem__, {re.escape(__file__)} "
-        rf"line {line}; timeout=... on the DataLoader makes this an error"
-    )
     assert any(re.fullmatch(wanted, text) for text in said), said
 
 

@@ -46,3 +46,19 @@ def test_what_the_workers_of_forked_ranks_write_to_is_removed(tmp_path, monkeypa
     loader = DataLoader(data, batch_size=2, num_workers=1, persistent_workers=True)
     ly.Trainer(**QUIET, strategy="ddp_fork", devices=2, max_epochs=1, limit_val_batches=0).fit(TinyModule(), loader)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_forked_rank_waits_for_no_thread_of_its_parent(tmp_path):
+    class Counts(TinyModule):
+        def on_fit_start(self):
+            if torch.get_num_threads() != 1:
+                raise AssertionError(f"{torch.get_num_threads()} threads")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trainer = ly.Trainer(**{**QUIET, "default_root_dir": tmp_path}, strategy="ddp_fork", devices=2, max_epochs=1)
+        trainer.fit(Counts())
+    finally:
+        torch.set_num_threads(before)
+    assert trainer.global_step == 2

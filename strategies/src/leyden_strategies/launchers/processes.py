@@ -210,6 +210,8 @@ def _run_rank(
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)  # a fork has its parent's, which forward signals to the ranks
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if strategy.launcher == "fork":
+        torch.set_num_threads(1)  # it has none of its parent's OpenMP threads, and would wait for them for ever
     code = _watched(local_rank, strategy, function, args, Path(directory), parent)
     with suppress(Exception):
         run_finalizers(0)  # semaphores of the workers of loaders are removed; threads of queues that nobody reads are not joined
