@@ -19,6 +19,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.fetch import _MapDatasetFetcher
 
+from leyden.data.worker_signals import initialized
+
 _SIGNAL = getattr(signal, "SIGURG", None) if hasattr(faulthandler, "register") else None
 """Asks a worker for its stack. One that is not ready yet ignores it."""
 
@@ -45,10 +47,11 @@ _directories: weakref.WeakKeyDictionary[DataLoader[Any], tuple[str, int]] = weak
 
 
 _parent: Path | None = None
+"""Where the directories are made; the system's place for such if None."""
 
 
 def keep_places_in(directory: Path) -> None:
-    """Has what workers of this process write lie in a directory that somebody else removes, should this process be killed."""
+    """Has what workers of this process write lie in a directory that somebody else removes, however this process ends."""
     global _parent
     _parent = directory
 
@@ -62,18 +65,8 @@ def traced_workers(loader: Any) -> Iterator[None]:
     if loader not in _directories:
         _directories[loader] = made = tempfile.mkdtemp(prefix="leyden-workers-", dir=_parent), os.getpid()
         weakref.finalize(loader, _remove, *made)
-    user = loader.worker_init_fn
-    loader.worker_init_fn = _Init(_directories[loader][0], user)
-    try:
+    with initialized(loader, _Init(_directories[loader][0], loader.worker_init_fn)):
         yield
-    finally:
-        loader.worker_init_fn = user
-
-
-def remove_places() -> None:
-    """Removes what the workers of this process wrote to, for a process that ends without what Python does at exit."""
-    for made in list(_directories.values()):
-        _remove(*made)
 
 
 def _remove(directory: str, process: int) -> None:

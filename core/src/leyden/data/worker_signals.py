@@ -39,7 +39,7 @@ def iterate(iterable: Any) -> Iterator[Any]:
     """``iter(iterable)``, with such workers where it is a DataLoader that has some."""
     if not isinstance(iterable, DataLoader) or not iterable.num_workers:
         return iter(iterable)
-    with _initialized(iterable):
+    with initialized(iterable, _Init(iterable.worker_init_fn)):
         iterator = iter(iterable)
     for worker in getattr(iterator, "_workers", []):
         # By whom a signal was sent a worker does not know, so that torch and Python, when they end it, take another one.
@@ -48,9 +48,10 @@ def iterate(iterable: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _initialized(loader: DataLoader[Any]) -> Iterator[None]:
+def initialized(loader: DataLoader[Any], init: Callable[[int], None]) -> Iterator[None]:
+    """Workers that the loader starts inside call ``init``; the loader's own ``worker_init_fn`` is back afterwards."""
     user = loader.worker_init_fn
-    loader.worker_init_fn = _Init(user)
+    loader.worker_init_fn = init
     try:
         yield
     finally:

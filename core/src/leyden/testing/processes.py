@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from leyden.data.worker_places import remove_places
+from leyden.data.worker_places import keep_places_in
 from leyden.environment import ClusterEnvironment
 
 
@@ -143,12 +143,12 @@ def run_ranks(function: Callable[[RanksEnvironment], Any], world_size: int = 2, 
 
 def _run(function: Callable[[RanksEnvironment], Any], environment: RanksEnvironment, place: Path) -> None:
     torch.set_num_threads(1)  # a fork has none of its parent's OpenMP threads, and would wait for them for ever
+    keep_places_in(place)
     error, value = "", None
     try:
         value = function(environment)
     except BaseException:
         error = traceback.format_exc()
-    remove_places()
     part = place / f"{environment.rank}.part"
     part.write_bytes(pickle.dumps((time.time(), error, value)))
     part.replace(place / str(environment.rank))
